@@ -1,0 +1,82 @@
+/* Errors are values. A function that can fail returns a `status` (0 is success) and fills the `err` it was given with a
+ * sentence a user can act on. The status decides what callers do, the text explains; both travel together to main().
+ * Every status has a stable reason code, a category and an HTTP status in one table, ERR_TABLE; docs/errors.md is printed
+ * from it. Nothing below main() prints. An `err` belongs to its caller; no allocation, any thread. */
+#ifndef ROCMFORGE_BASE_ERR_H
+#define ROCMFORGE_BASE_ERR_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+
+/* X(enumerator, reason code, category, HTTP status, a retry may help, what it means) */
+#define ERR_TABLE(X) \
+    X(ERR_NOMEM, "memory.exhausted", "Backend", 503, true, "an allocation failed; nothing was kept") \
+    X(ERR_IO, "io.failed", "Model", 400, false, "a file could not be opened, read or written") \
+    X(ERR_FILE_CHANGED, "io.file_changed", "Model", 503, false, "a model file shrank, changed or failed while in use") \
+    X(ERR_GGUF_MAGIC, "gguf.magic", "Model", 400, false, "not a GGUF file, or one of the other byte order") \
+    X(ERR_GGUF_VERSION, "gguf.version", "Model", 400, false, "a GGUF version this program does not read") \
+    X(ERR_GGUF_TRUNCATED, "gguf.truncated", "Model", 400, false, "the file ends before what its header declares") \
+    X(ERR_GGUF_LIMIT, "gguf.limit", "Model", 400, false, \
+      "a count or length beyond what the file can hold or we accept") \
+    X(ERR_GGUF_KEY, "gguf.key", "Model", 400, false, "a metadata key is malformed, duplicated or of the wrong type") \
+    X(ERR_GGUF_TENSOR, "gguf.tensor", "Model", 400, false, \
+      "a tensor's name, shape, type or place in the file is wrong") \
+    X(ERR_GGUF_SPLIT, "gguf.split", "Model", 400, false, "the shards of a split file are missing or disagree") \
+    X(ERR_TYPE, "model.type", "Model", 400, false, "a tensor type that is not built in") \
+    X(ERR_ARCH, "model.architecture", "Model", 400, false, "an architecture that is not built in") \
+    X(ERR_MODEL_KEY, "model.key", "Model", 400, false, \
+      "a hyperparameter is missing, or contradicts another or a tensor") \
+    X(ERR_MODEL_TENSOR, "model.tensor", "Model", 400, false, \
+      "a weight is missing or its shape does not fit the hyperparameters") \
+    X(ERR_TOKENIZER, "model.tokenizer", "Model", 400, false, \
+      "the vocabulary is missing, inconsistent or of an unknown kind") \
+    X(ERR_PRETOKENIZER, "model.pre_tokenizer", "Model", 400, false, "a pre-tokenizer name that is not built in") \
+    X(ERR_NUMBERS, "model.not_finite", "Model", 500, false, \
+      "the model's numbers are not finite (NaN or infinity): refused, not sampled") \
+    X(ERR_GRAPH, "internal.graph", "Internal", 500, false, "a computation graph failed its own checks") \
+    X(ERR_INTERNAL, "internal.bug", "Internal", 500, false, "a state the program should never reach") \
+    X(ERR_UNSUPPORTED, "backend.unsupported", "Backend", 400, false, "this device or build cannot do what was asked") \
+    X(ERR_DEVICE, "backend.device", "Backend", 503, true, "a device failed or is not there") \
+    X(ERR_CPU_TIER, "backend.cpu_tier", "User", 400, false, \
+      "ROCMFORGE_CPU names a tier this CPU lacks or an unknown one") \
+    X(ERR_MEMORY_PLAN, "memory.plan", "Backend", 400, false, "the planned memory does not fit") \
+    X(ERR_USAGE, "usage.argument", "User", 400, false, "an unknown, missing or misplaced argument") \
+    X(ERR_RANGE, "usage.range", "User", 400, false, "a value out of range or of the wrong form") \
+    X(ERR_TOKEN, "request.token", "User", 400, false, "a token id outside the vocabulary") \
+    X(ERR_CONTEXT_LENGTH, "request.context_length", "User", 400, false, "the prompt is longer than the context") \
+    X(ERR_EMPTY, "request.empty", "User", 400, false, "a prompt that holds no token") \
+    X(ERR_QUEUE_FULL, "request.queue_full", "Recoverable", 429, true, "the queue is full") \
+    X(ERR_NO_PAGES, "request.kv_full", "Recoverable", 503, true, "no KV page is free") \
+    X(ERR_CANCELLED, "request.cancelled", "User", 400, false, "the request was cancelled") \
+    X(ERR_OUTPUT_CLOSED, "io.output_closed", "User", 400, false, "standard output was closed by its reader")
+
+typedef enum status {
+    OK = 0,
+#define X(id, code, cat, http, retry, text) id,
+    ERR_TABLE(X)
+#undef X
+        ERR_COUNT
+} status;
+
+typedef struct {
+    status code;
+    char text[480]; /* one line, always terminated; control bytes and broken UTF-8 from files are escaped */
+} err;
+
+typedef struct {
+    const char *code;     /* "gguf.key" */
+    const char *category; /* "User", "Model", "Recoverable", "Backend", "Internal" */
+    int http;
+    bool retry;
+    const char *text;
+} err_info;
+
+#define MUST_CHECK __attribute__((warn_unused_result))
+
+/* Fills *e (NULL is fine) and returns `code`, so that a failing line reads `return fail(e, ERR_X, "...")`. */
+__attribute__((format(printf, 3, 4), cold)) status fail(err *e, status code, const char *fmt, ...);
+/* Puts text before the message already in *e: fail_in(e, s, "shard 2: "). Returns s. */
+__attribute__((format(printf, 3, 4), cold)) status fail_in(err *e, status s, const char *fmt, ...);
+const err_info *err_lookup(status code); /* never NULL; OK and unknown codes give a row that says so */
+
+#endif
