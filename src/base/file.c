@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* Live mappings, as the signal handler sees them: a fixed table, so that nothing it walks is ever freed. A slot is
@@ -48,18 +49,21 @@ static bool slot_holds(slot *s, uintptr_t at, uintptr_t *base, size_t *bytes) {
     return seq % 2 == 0 && *base && at >= *base && at - *base < *bytes && atomic_load(&s->seq) == seq;
 }
 
-/* Runs in the signal handler: atomics and mmap, which on Linux is the bare system call. The mark is set before the zeros
- * can be read. The kernel limits how many pieces a mapping may be cut into; at the limit all of it becomes zeros. */
+/* The bare system call: a libc, sanitizer or preloaded mmap may do more than a signal handler is allowed to. */
+static bool zeros_over(uintptr_t at, size_t n_bytes) {
+    const long flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE;
+    return syscall(SYS_mmap, at, n_bytes, (long)PROT_READ, flags, -1L, 0L) != -1;
+}
+
+/* Runs in the signal handler. The mark is set before the zeros can be read. The kernel limits how many pieces a mapping may
+ * be cut into; at the limit all of it becomes zeros. */
 static bool map_zeros_at(uintptr_t at) {
     for (int i = 0, n = atomic_load(&n_slots_used); i < n; i++) {
         uintptr_t base;
         size_t bytes;
         if (!slot_holds(&slots[i], at, &base, &bytes)) continue;
         atomic_store(&slots[i].lost, true);
-        const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE;
-        void *page = (void *)(at & ~(page_bytes - 1)); /* at is a number from siginfo, not derived from a pointer */
-        return mmap(page, page_bytes, PROT_READ, flags, -1, 0) != MAP_FAILED ||
-               mmap((void *)base, bytes, PROT_READ, flags, -1, 0) != MAP_FAILED;
+        return zeros_over(at & ~(page_bytes - 1), page_bytes) || zeros_over(base, bytes);
     }
     return false;
 }
