@@ -1,8 +1,6 @@
 /* Requests on standard input, answers on standard output, for the Python tests. A request is this header, then n_bias
  * pairs (id, bias), n_banned ids, n_history ids, n_vocab logits. Answer: the reason code in 32 bytes; then, when it is
- * "ok", the number of
- * candidates with their ids and probabilities (double), and the ids drawn at positions 0 .. n_draws - 1. */
-#include "base/rng.h"
+ * "ok", the number of candidates with their ids and probabilities (double), and the ids drawn at positions 0 .. n_draws-1. */
 #include "sample/chain.h"
 #include "sample/sample.h"
 #include "sample/softmax.h"
