@@ -47,40 +47,35 @@ static const bpe_merge *find(const bpe *b, token_id left, token_id right) {
     return NULL;
 }
 
-/* The token whose text is left + right. Most files list results in the order of their ids: try `guess` before the hash. */
-static token_id find_joined(const vocab *v, str left, str right, token_id guess, char *scratch) {
+/* The token whose text is left + right. */
+static token_id find_joined(const vocab *v, str left, str right, char *scratch) {
     size_t n = left.n + right.n;
     if (n > v->max_text) return TOKEN_NONE;
     memcpy(scratch, left.p, left.n);
     memcpy(scratch + left.n, right.p, right.n);
-    (void)guess;
     return vocab_find(v, scratch, n);
 }
 
-static status read_merges(bpe *b, const gguf_kv *kv, char *scratch, err *e) {
-    string_walk w = {kv, kv->data};
-    token_id joined = TOKEN_NONE;
+static void read_merges(bpe *b, const gguf_kv *kv, char *scratch) {
+    const uint8_t *at = kv->data;
     for (uint32_t rank = 0; rank < kv->n; rank++) {
-        str s;
-        if (!string_walk_next(&w, &s)) return fail(e, ERR_FILE_CHANGED, "%s changed while it was read", key_merges);
+        str s = gguf_next_string(kv, &at);
         const char *gap = s.n > 1 ? memchr(s.p + 1, ' ', s.n - 1) : NULL;
         if (!gap) continue;
         str left = {s.p, (size_t)(gap - s.p)}, right = {gap + 1, s.n - left.n - 1};
         token_id l = vocab_find(b->v, left.p, left.n), r = vocab_find(b->v, right.p, right.n);
         if (l < 0 || r < 0) continue;
-        token_id j = find_joined(b->v, left, right, joined + 1, scratch);
+        token_id j = find_joined(b->v, left, right, scratch);
         if (j < 0) continue;
-        joined = j;
         insert(b, (bpe_merge){pair_of(l, r), rank, j});
     }
-    return OK;
 }
 
 static void find_bytes(bpe *b) {
     static const char hex[] = "0123456789ABCDEF";
     for (int i = 0; i < 256; i++) {
         char text[8] = {'<', '0', 'x', hex[i >> 4], hex[i & 15], '>'};
-        size_t n = b->pre->raw ? 6 : utf8_write(bpe_byte_to_char((uint8_t)i), text);
+        size_t n = b->pre->is & PRETOK_RAW ? 6 : utf8_write(bpe_byte_to_char((uint8_t)i), text);
         b->byte[i] = vocab_find(b->v, text, n);
     }
 }
@@ -104,9 +99,9 @@ status bpe_open(bpe *b, const vocab *v, const pretok *pre, const gguf *g, err *e
     }
     memset(b->slot, 0xFF, cap * sizeof *b->slot);
     b->mask = cap - 1;
-    status s = read_merges(b, kv, scratch, e);
+    read_merges(b, kv, scratch);
     mem_free(scratch);
-    return s;
+    return OK;
 }
 
 void bpe_close(bpe *b) {
@@ -135,8 +130,8 @@ static bool spell(const bpe *b, str word, char *out, size_t *n) {
 
 static token_id whole_word(const bpe *b, str word, char *scratch) {
     size_t n;
-    if (b->pre->ignore_merges) return spell(b, word, scratch, &n) ? vocab_find(b->v, scratch, n) : TOKEN_NONE;
-    if (b->pre->raw && word.p[0] == '\n') return vocab_find(b->v, word.p, word.n); /* a run of line breaks */
+    if (b->pre->is & PRETOK_IGNORE_MERGES) return spell(b, word, scratch, &n) ? vocab_find(b->v, scratch, n) : TOKEN_NONE;
+    if (b->pre->is & PRETOK_RAW && word.p[0] == '\n') return vocab_find(b->v, word.p, word.n); /* a run of line breaks */
     return TOKEN_NONE;
 }
 
@@ -157,7 +152,7 @@ static void put_symbol(const bpe *b, str word, const merge_symbol *s, token_vec 
         token_vec_add(out, s->id);
         return;
     }
-    for (uint32_t i = 0; b->pre->raw && i < s->n; i++) { /* a character without a token: its bytes */
+    for (uint32_t i = 0; b->pre->is & PRETOK_RAW && i < s->n; i++) { /* a character without a token: its bytes */
         token_id id = b->byte[(uint8_t)word.p[s->at + i]];
         if (id >= 0) token_vec_add(out, id);
     }
@@ -173,7 +168,7 @@ static void encode_word(const bpe *b, str word, merger *m, char *scratch, token_
         out->failed = true;
         return;
     }
-    if (b->pre->raw) split_chars(b, word, m);
+    if (b->pre->is & PRETOK_RAW) split_chars(b, word, m);
     else split_bytes(b, word, m);
     merge_run(m, join_rule, b);
     for (int32_t i = 0; i != MERGE_END; i = m->sym[i].next) put_symbol(b, word, &m->sym[i], out);

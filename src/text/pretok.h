@@ -12,14 +12,18 @@
 typedef size_t (*pretok_stage)(const uint8_t *p, const uint8_t *end);
 enum { PRETOK_MAX_STAGES = 4 };
 
+enum {
+    PRETOK_IGNORE_MERGES = 1, /* a word that is a token is that token, whatever the merges say */
+    PRETOK_ADD_BOS = 2,       /* when the file does not say */
+    PRETOK_CLEAN = 4,         /* detokenising removes spaces before punctuation */
+    PRETOK_NO_BOS = 8,        /* no BOS unless the file names one */
+    PRETOK_RAW = 16           /* merges work on UTF-8 characters with spaces as U+2581, not on bytes */
+};
+
 typedef struct {
-    const char *name;                       /* value of tokenizer.ggml.pre */
-    pretok_stage stage[PRETOK_MAX_STAGES];  /* NULL after the last */
-    bool ignore_merges;                     /* a word that is a token is that token, whatever the merges say */
-    bool add_bos;                           /* when the file does not say */
-    bool clean_spaces;                      /* detokenising removes spaces before punctuation */
-    bool no_default_bos;                    /* no BOS unless the file names one */
-    bool raw;                               /* merges work on UTF-8 characters with spaces as U+2581, not on bytes */
+    const char *name;                      /* value of tokenizer.ggml.pre */
+    pretok_stage stage[PRETOK_MAX_STAGES]; /* NULL after the last */
+    unsigned is;                           /* PRETOK_ flags */
 } pretok;
 
 const pretok *pretok_find(str name); /* NULL: unknown. An empty name gives "default" */

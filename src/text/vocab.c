@@ -65,16 +65,6 @@ static void insert(vocab *v, token_id id) {
 
 /* ---- reading ---- */
 
-bool string_walk_next(string_walk *w, str *out) {
-    size_t left = w->kv->n_bytes - (size_t)(w->at - w->kv->data);
-    if (left < sizeof(uint64_t)) return false;
-    const uint8_t *next = w->at;
-    *out = gguf_next_string(&next);
-    if (out->n > left - sizeof(uint64_t)) return false;
-    w->at = next;
-    return true;
-}
-
 static status find_array(const gguf_kv **out, const gguf *g, const char *key, uint32_t n, err *e) {
     const gguf_kv *kv = *out = gguf_find(g, key);
     if (!kv) return OK;
@@ -85,10 +75,9 @@ static status find_array(const gguf_kv **out, const gguf *g, const char *key, ui
 }
 
 static status read_texts(vocab *v, const gguf_kv *kv, err *e) {
-    string_walk w = {kv, kv->data};
+    const uint8_t *at = kv->data;
     for (uint32_t i = 0; i < v->n; i++) {
-        str s;
-        if (!string_walk_next(&w, &s)) return fail(e, ERR_FILE_CHANGED, "%s changed while it was read", key_tokens);
+        str s = gguf_next_string(kv, &at);
         if (s.n > VOCAB_MAX_TEXT)
             return fail(e, ERR_TOKENIZER, "%s[%u] has %zu bytes, at most %d are accepted", key_tokens, i, s.n,
                         VOCAB_MAX_TEXT);

@@ -51,12 +51,4 @@ int vocab_byte_of(str text);
 uint64_t vocab_hash(uint64_t seed, const char *p, size_t n);
 uint64_t vocab_mix(uint64_t a, uint64_t b); /* both halves of the 128-bit product, folded */
 
-/* Walks an array of strings of the file and sees that it stays inside what was checked at open, though the file may
- * change under the mapping. */
-typedef struct {
-    const gguf_kv *kv;
-    const uint8_t *at;
-} string_walk;
-bool string_walk_next(string_walk *w, str *out); /* false: the file has changed */
-
 #endif
