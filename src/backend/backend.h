@@ -1,0 +1,53 @@
+/* The seam: all that the executor knows of a device. A backend is opened for one model: it takes its share of a plan
+ * (weights, activation block, KV block) once, then runs segments of it step after step and allocates nothing more.
+ * Every slot is required; what one device lacks is settled behind it. One thread calls (the executor's). */
+#ifndef ROCMFORGE_BACKEND_BACKEND_H
+#define ROCMFORGE_BACKEND_BACKEND_H
+
+#include "base/err.h"
+#include "graph/plan.h"
+#include "kv/kv.h"
+
+/* One step as plain arrays; all borrowed until `wait` returns. Tokens of one sequence stand in ascending position. */
+typedef struct {
+    uint32_t n_tok, n_out, n_seq;
+    const int32_t *token;              /* [n_tok] */
+    const int32_t *pos;                /* [n_tok] */
+    const uint32_t *seq;               /* [n_tok] index into page_table */
+    const int32_t *out_row;            /* [n_out] */
+    const uint32_t *const *page_table; /* [n_seq][pages of the sequence]: page of position p is [p / page_tokens] */
+} step_input;
+
+typedef struct {
+    size_t weights_own;    /* bytes the backend allocates for weights (repacked or uploaded) */
+    size_t weights_mapped; /* bytes used from the file's mapping, resident once touched */
+    size_t activations, kv, scratch;
+} backend_memory;
+
+typedef struct backend backend;
+
+typedef struct {
+    const char *kind; /* "cpu" */
+    bool (*supports)(const backend *b, const node *n);
+    /* What load would take; from the headers alone, nothing is touched. */
+    status (*measure)(const backend *b, const plan *p, uint32_t device, const kv_layout *kv, backend_memory *out,
+                      err *e);
+    /* Binds weights, allocates activations, KV and scratch, resolves every kernel. progress(ctx, done, total) in bytes, may be NULL. */
+    status (*load)(backend *b, const plan *p, uint32_t device, const kv_layout *kv,
+                   void (*progress)(void *ctx, uint64_t done, uint64_t total), void *ctx, err *e);
+    status (*run)(backend *b, const plan_segment *seg, const step_input *in, err *e); /* may return before it is done */
+    status (*wait)(backend *b, err *e);
+    /* A node's value as dense rows, [rows of this step, row bytes]: for copies between backends and for results. */
+    status (*read)(backend *b, const node *n, uint32_t n_rows, void *dst, err *e);
+    status (*write)(backend *b, const node *n, uint32_t n_rows, const void *src, err *e);
+    /* The value in place if the host can reach it (row stride in *stride), else NULL. */
+    const void *(*peek)(backend *b, const node *n, size_t *stride);
+    void (*describe)(const backend *b, strbuf *out); /* "CPU AVX-512 VNNI, 2 threads" */
+    void (*close)(backend *b);                       /* NULL is fine */
+} backend_ops;
+
+struct backend {
+    const backend_ops *ops;
+};
+
+#endif

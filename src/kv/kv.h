@@ -1,0 +1,51 @@
+/* Paged keys and values: how a page lies in memory, and who holds which page. Knows pages, not devices: the memory belongs
+ * to a backend, this room hands out numbers.
+ *
+ * One page holds page_tokens consecutive positions of one sequence, of every layer. A layer's part of a page:
+ *
+ *   for each kv head:  K  [page_tokens / 16][d_k][16]     lanes are keys: sixteen neighbouring positions side by side
+ *                      V  [page_tokens][d_v]
+ *   q8_0 parts store int8 codes in that order, followed by f16 scales:
+ *                      K scales [page_tokens / 16][d_k / 32][16]      V scales [page_tokens][d_v / 32]
+ *
+ * K is transposed so that a query meets sixteen keys per vector and every key's dot product is one fma chain in ascending
+ * dimension, whatever computes it. All parts are 64-byte aligned. */
+#ifndef ROCMFORGE_KV_KV_H
+#define ROCMFORGE_KV_KV_H
+
+#include "base/err.h"
+#include "quant/quant.h"
+
+enum { KV_LANES = 16, KV_MAX_LAYERS = 1024 };
+
+typedef struct {
+    uint32_t n_kv_head, d_k, d_v;
+    size_t offset;                /* of this layer's pages in the KV block */
+    size_t page_bytes;            /* one page of this layer */
+    size_t head_bytes;            /* one kv head's part of it: K, K scales, V, V scales */
+    size_t k_scales, v, v_scales; /* offsets inside a head's part */
+} kv_layer;
+
+typedef struct {
+    kv_layer *layer; /* [n_layers] caller's array */
+    uint32_t n_layers;
+    uint32_t page_tokens; /* 16, 32 or 64 */
+    uint32_t n_pages;
+    quant_type type_k, type_v; /* F32, F16, Q8_0 */
+    size_t n_bytes;            /* the whole block */
+} kv_layout;
+
+/* n_kv_head, d_k, d_v of each layer are set by the caller; fills the rest. ERR_RANGE / ERR_UNSUPPORTED name what is wrong
+ * (head size not a multiple of 32 with q8_0; sizes that overflow). */
+MUST_CHECK status kv_layout_make(kv_layout *l, err *e);
+
+/* Page numbers: taken, shared (one more holder), dropped. One thread. */
+typedef struct kv_pool kv_pool;
+kv_pool *kv_pool_new(uint32_t n_pages); /* NULL: out of memory */
+void kv_pool_free(kv_pool *p);
+bool kv_pool_take(kv_pool *p, uint32_t *page); /* false: all are in use */
+void kv_pool_share(kv_pool *p, uint32_t page);
+void kv_pool_drop(kv_pool *p, uint32_t page);
+uint32_t kv_pool_n_free(const kv_pool *p);
+
+#endif
