@@ -13,5 +13,7 @@
 #include <cmocka.h>
 
 #undef fail
+#undef fail_msg /* cmocka's goes through the macro we just lost */
+#define fail_msg(...) (print_error(__VA_ARGS__), print_error("\n"), _fail(__FILE__, __LINE__))
 
 #endif
