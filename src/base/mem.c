@@ -28,6 +28,13 @@ void *mem_array(size_t n, size_t elem_bytes) {
     return mem_zalloc(total);
 }
 
+void *mem_aligned(size_t n_bytes, size_t align) {
+    if (denied() || n_bytes > SIZE_MAX - align) return NULL;
+    void *p = aligned_alloc(align, (n_bytes + align - 1) & ~(align - 1));
+    if (p) memset(p, 0, n_bytes);
+    return counted(p);
+}
+
 void *mem_resize(void *p, size_t n_bytes) {
     if (denied()) return NULL;
     void *q = realloc(p, n_bytes ? n_bytes : 1);

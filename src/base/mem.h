@@ -12,6 +12,7 @@ void *mem_alloc(size_t n_bytes);              /* NULL: out of memory. n_bytes 0 
 void *mem_zalloc(size_t n_bytes);             /* zeroed */
 void *mem_array(size_t n, size_t elem_bytes); /* zeroed; NULL on overflow of the product too */
 void *mem_resize(void *p, size_t n_bytes);    /* as realloc; p stays valid when NULL comes back */
+void *mem_aligned(size_t n_bytes, size_t align); /* zeroed; align a power of two */
 char *mem_strndup(const char *p, size_t n);   /* n bytes and a terminator */
 void mem_free(void *p);                       /* NULL is fine */
 
