@@ -150,8 +150,10 @@ status cpu_backend_open(backend **out, const cpu_options *opt, err *e) {
     cpu_ops_init(&c->ops, c->tier);
     c->scratch = mem_array(c->n_threads, sizeof *c->scratch);
     status s = c->scratch ? pool_open(&c->pool, c->n_threads, e) : fail(e, ERR_NOMEM, "CPU backend");
-    if (s) close_cpu(&c->base);
-    else *out = &c->base;
+    if (s)
+        close_cpu(&c->base);
+    else
+        *out = &c->base;
     return s;
 }
 
@@ -164,7 +166,8 @@ status cpu_tier_choose(const char *text, int *tier, err *e) {
     if (t > cpu_tier_best()) {
         cpu_ops best;
         cpu_ops_init(&best, cpu_tier_best());
-        return fail(e, ERR_CPU_TIER, "ROCMFORGE_CPU=%s: this CPU has no %s; the best it has is %s", text, text, best.name);
+        return fail(e, ERR_CPU_TIER, "ROCMFORGE_CPU=%s: this CPU has no %s; the best it has is %s", text, text,
+                    best.name);
     }
     *tier = (int)t;
     return OK;

@@ -9,7 +9,10 @@
 #include <math.h>
 #include <string.h>
 
-enum { UNIT_Q = CPU_MAX_GROUP, GROUPS = ATTN_CHUNK / KV_LANES }; /* queries of a unit: tokens x heads of the group, at most this many */
+enum {
+    UNIT_Q = CPU_MAX_GROUP,
+    GROUPS = ATTN_CHUNK / KV_LANES
+}; /* queries of a unit: tokens x heads of the group, at most this many */
 
 typedef struct {
     uint32_t seq, tok0, n_tok; /* a run of one sequence's tokens */
@@ -151,9 +154,10 @@ static uint32_t n_chunks_before(const attn_job *j, const unit *u, uint32_t *firs
 
 static void unit_chunk(void *ctx, uint32_t number, uint32_t worker) {
     const attn_job *j = ctx;
-    unit u;
+    unit u = {0};
     find_unit(j, j->n_units - 1 - number, &u); /* long units (late tokens) first: the short ones fill the gaps */
-    float *m = j->c->scratch[worker].attn + (size_t)ATTN_CHUNK * (j->l->d_k + j->l->d_v), *l = m + UNIT_Q, *o = l + UNIT_Q;
+    float *m = j->c->scratch[worker].attn + (size_t)ATTN_CHUNK * (j->l->d_k + j->l->d_v), *l = m + UNIT_Q,
+          *o = l + UNIT_Q;
     memset(l, 0, UNIT_Q * sizeof *l);
     uint32_t first, end = n_chunks_before(j, &u, &first);
     for (uint32_t chunk = first; chunk < end; chunk++) run_chunk(j, &u, chunk, worker, m, l, o);
@@ -189,7 +193,7 @@ static float *split_state(const split_job *s, uint32_t number, uint32_t chunk) {
 static void split_chunk(void *ctx, uint32_t number, uint32_t worker) {
     const split_job *s = ctx;
     uint32_t pieces = (s->max_chunks + SPLIT_CHUNKS - 1) / SPLIT_CHUNKS, which = number / pieces, first;
-    unit u;
+    unit u = {0};
     find_unit(s->j, which, &u);
     uint32_t end = n_chunks_before(s->j, &u, &first), from = number % pieces * SPLIT_CHUNKS;
     for (uint32_t chunk = max_u32(first, from); chunk < min_u32(end, from + SPLIT_CHUNKS); chunk++) {
@@ -203,7 +207,7 @@ static void merge_chunk(void *ctx, uint32_t number, uint32_t worker) {
     (void)worker;
     const split_job *s = ctx;
     const attn_job *j = s->j;
-    unit u;
+    unit u = {0};
     find_unit(j, number, &u);
     uint32_t first, end = n_chunks_before(j, &u, &first), d = j->l->d_v;
     float *m = split_state(s, number, first), *l = m + j->group, *o = l + j->group;
@@ -236,7 +240,7 @@ void cpu_run_attention(cpu_backend *c, const node *n) {
     j.n_heads = n->p.attn.n_kv_head;
     j.group = n->p.attn.n_head / n->p.attn.n_kv_head;
     j.unit_tok = max_u32(1, min_u32(UNIT_Q / j.group, 32));
-    unit none;
+    unit none = {0};
     j.n_units = find_unit(&j, UINT32_MAX, &none);
     if (!run_split(&j)) pool_run(c->pool, unit_chunk, &j, j.n_units);
 }
@@ -256,7 +260,8 @@ static void append_token(const append_job *j, uint32_t t, uint32_t worker) {
     uint32_t pos = (uint32_t)c->in->pos[t], slot = pos % c->kv->page_tokens;
     uint32_t page = c->in->page_table[c->in->seq[t]][pos / c->kv->page_tokens];
     uint8_t *at = c->kv_block + l->offset + page * l->page_bytes;
-    const float *k = (const float *)(void *)(j->k.data + t * j->k.stride), *v = (const float *)(void *)(j->v.data + t * j->v.stride);
+    const float *k = (const float *)(void *)(j->k.data + t * j->k.stride),
+                *v = (const float *)(void *)(j->v.data + t * j->v.stride);
     if (j->n->op == OP_ROPE_APPEND) {
         const float *table = (const float *)(void *)(j->table.data + t * j->table.stride);
         c->ops.rope(c->scratch[worker].row, k, table, l->n_kv_head, l->d_k, j->n->p.attn.n_rot, j->n->p.attn.neox);

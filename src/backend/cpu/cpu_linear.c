@@ -61,8 +61,8 @@ static void float_rows(const cpu_backend *c, const cpu_matmul *m, uint32_t panel
                             w->k);
     } else {
         for (uint32_t i = 0; i < m->n_col; i++)
-            c->ops.linear_float(column(m, i) + row0, 0, rows, w->type, w->row_bytes,
-                                n_rows, m->x + (size_t)i * m->x_stride, 0, 1, w->k);
+            c->ops.linear_float(column(m, i) + row0, 0, rows, w->type, w->row_bytes, n_rows,
+                                m->x + (size_t)i * m->x_stride, 0, 1, w->k);
     }
     for (uint32_t i = 0; m->residual && i < m->n_col; i++) {
         float *y = m->y + (size_t)i * m->y_stride + row0;
@@ -71,8 +71,10 @@ static void float_rows(const cpu_backend *c, const cpu_matmul *m, uint32_t panel
 }
 
 void cpu_matmul_rows(const cpu_backend *c, const cpu_matmul *m, uint32_t panel0, uint32_t panel1) {
-    if (m->x) float_rows(c, m, panel0, panel1);
-    else quantised_rows(c, m, panel0, panel1);
+    if (m->x)
+        float_rows(c, m, panel0, panel1);
+    else
+        quantised_rows(c, m, panel0, panel1);
 }
 
 /* A linear node may stack several weights over one input: their chunks form one job. */
@@ -101,8 +103,10 @@ void cpu_run_linear(cpu_backend *c, const node *n) {
         const cpu_weight *w = &c->weight[n->in[1 + i]->id];
         cpu_matmul *m = &j.part[i];
         *m = (cpu_matmul){.w = w, .data = w->data, .n_col = cpu_rows(c, n)};
-        if (x->dtype == DTYPE_F32) m->x = (const float *)(void *)xv.data, m->x_stride = xv.stride / sizeof(float);
-        else m->act = cpu_act_of(c, x);
+        if (x->dtype == DTYPE_F32)
+            m->x = (const float *)(void *)xv.data, m->x_stride = xv.stride / sizeof(float);
+        else
+            m->act = cpu_act_of(c, x);
         m->y = (float *)(void *)y.data + row;
         m->y_stride = y.stride / sizeof(float);
         if (res) {

@@ -37,14 +37,17 @@ void cpu_run_route(cpu_backend *c, const node *n) {
         const float *logits = (const float *)(void *)(x.data + t * x.stride);
         route_slot *slot = (route_slot *)(void *)(y.data + t * y.stride);
         float *prob = c->scratch[0].row, chosen[GRAPH_MAX_USED_EXPERTS];
-        if (n->p.route.softmax_after) memcpy(prob, logits, n_expert * sizeof *prob);
-        else c->ops.softmax(prob, logits, n_expert);
+        if (n->p.route.softmax_after)
+            memcpy(prob, logits, n_expert * sizeof *prob);
+        else
+            c->ops.softmax(prob, logits, n_expert);
         choose(slot, n_used, prob, n_expert);
         for (uint32_t s = 0; s < n_used; s++) chosen[s] = slot[s].weight;
         if (n->p.route.softmax_after) c->ops.softmax(chosen, chosen, n_used);
         float sum = 0.0f;
         for (uint32_t s = 0; s < n_used; s++) sum += chosen[s];
-        if (sum < 6.103515625e-5f) sum = 6.103515625e-5f; /* as llama.cpp: the smallest normal f16, against division by 0 */
+        if (sum < 6.103515625e-5f)
+            sum = 6.103515625e-5f; /* as llama.cpp: the smallest normal f16, against division by 0 */
         for (uint32_t s = 0; s < n_used; s++) {
             float w = n->p.route.renormalise ? chosen[s] / sum : chosen[s];
             slot[s].weight = n->p.route.scale != 0.0f ? w * n->p.route.scale : w;
@@ -63,8 +66,8 @@ static uint32_t rows_of(const cpu_backend *c, const node *route, uint32_t n_tok,
 }
 
 /* Columns of one input slot out of a block-major matrix [width / 32][n_tok] into a dense one [k / 32][n]. */
-static cpu_act gather_act(cpu_backend *c, const node *x, const uint32_t *rows, uint32_t n, uint32_t n_used, bool per_slot,
-                          uint32_t k) {
+static cpu_act gather_act(cpu_backend *c, const node *x, const uint32_t *rows, uint32_t n, uint32_t n_used,
+                          bool per_slot, uint32_t k) {
     cpu_act src = cpu_act_of(c, x), dst = cpu_act_at(c->gather, k, n, x->dtype);
     uint32_t per_scale = src.scale_block / 32;
     for (uint32_t i = 0; i < n; i++) {
@@ -115,11 +118,14 @@ void cpu_run_linear_expert(cpu_backend *c, const node *n) {
         uint32_t n_rows = rows_of(c, route, n_tok, n_used, (int32_t)expert, c->expert_rows);
         if (!n_rows) continue;
         size_t one = w->panels ? w->panel_size * w->n_panels : w->row_bytes * w->n_rows;
-        cpu_matmul m = {.w = w, .data = w->data + expert * one, .n_col = n_rows, .slots = c->expert_rows, .n_used = n_used};
+        cpu_matmul m = {
+            .w = w, .data = w->data + expert * one, .n_col = n_rows, .slots = c->expert_rows, .n_used = n_used};
         m.y = (float *)(void *)y.data;
         m.y_stride = y.stride / sizeof(float);
-        if (x->dtype == DTYPE_F32) m.x = gather_float(c, x, c->expert_rows, n_rows, n_used, per_slot, w->k), m.x_stride = w->k;
-        else m.act = gather_act(c, x, c->expert_rows, n_rows, n_used, per_slot, w->k);
+        if (x->dtype == DTYPE_F32)
+            m.x = gather_float(c, x, c->expert_rows, n_rows, n_used, per_slot, w->k), m.x_stride = w->k;
+        else
+            m.act = gather_act(c, x, c->expert_rows, n_rows, n_used, per_slot, w->k);
         expert_job j = {c, &m, cpu_matmul_chunks(c, &m)};
         pool_run(c->pool, expert_chunk, &j, j.n_chunks);
     }
@@ -147,7 +153,8 @@ size_t cpu_moe_gather_bytes(const plan *p, uint32_t device, uint32_t *max_rows) 
         const node *n = p->order[i];
         if (n->op != OP_LINEAR_EXPERT || n->device != device) continue;
         uint32_t rows = p->max_tok * n->p.expert.n_used, k = (uint32_t)n->in[1]->weight->dim[0];
-        size_t need = n->in[0]->dtype == DTYPE_F32 ? (size_t)rows * k * sizeof(float) : cpu_act_bytes(k, rows, n->in[0]->dtype);
+        size_t need =
+            n->in[0]->dtype == DTYPE_F32 ? (size_t)rows * k * sizeof(float) : cpu_act_bytes(k, rows, n->in[0]->dtype);
         if (need > most) most = need;
         *max_rows = max_u32(*max_rows, rows);
     }

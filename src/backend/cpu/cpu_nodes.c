@@ -58,8 +58,10 @@ static void get_row(const rows_job *j, uint32_t r, uint32_t worker) {
     (void)worker;
     const cpu_weight *w = &j->c->weight[j->n->in[0]->id];
     uint32_t i = (uint32_t)index_at(j, r); /* checked against the vocabulary at submission */
-    if (w->panels) panel_get_row(row_out(j, r), w->data + i / PANEL_ROWS * w->panel_size, i % PANEL_ROWS, w->type, w->k);
-    else quant_lookup(w->type)->decode(row_out(j, r), w->data + i * w->row_bytes, w->k);
+    if (w->panels)
+        panel_get_row(row_out(j, r), w->data + i / PANEL_ROWS * w->panel_size, i % PANEL_ROWS, w->type, w->k);
+    else
+        quant_lookup(w->type)->decode(row_out(j, r), w->data + i * w->row_bytes, w->k);
 }
 static void run_get_rows(cpu_backend *c, const node *n) { run_rows(c, n, get_row); }
 

@@ -26,8 +26,8 @@ typedef struct {
 enum { CPU_MAX_GROUP = 128 }; /* query heads of one kv head */
 
 typedef struct {
-    float *row;       /* [widest row] for fused norms */
-    float *attn;      /* see cpu_attention.c */
+    float *row;  /* [widest row] for fused norms */
+    float *attn; /* see cpu_attention.c */
 } cpu_scratch;
 
 typedef struct cpu_backend {
@@ -47,14 +47,14 @@ typedef struct cpu_backend {
     const float *zeros;   /* [widest head] */
     float *split;         /* partial attention states, see cpu_attention.c */
     size_t split_floats;
-    uint8_t *gather;      /* expert inputs brought together, see cpu_moe.c */
+    uint8_t *gather;       /* expert inputs brought together, see cpu_moe.c */
     uint32_t *expert_rows; /* [max_tok * n_used] rows of the expert in hand */
 
     const step_input *in; /* of the running step */
 } cpu_backend;
 
 cpu_value cpu_value_of(const cpu_backend *c, const node *n);
-uint32_t cpu_rows(const cpu_backend *c, const node *n); /* rows of this step */
+uint32_t cpu_rows(const cpu_backend *c, const node *n);  /* rows of this step */
 cpu_act cpu_act_of(const cpu_backend *c, const node *n); /* a q8 or q8k value as the kernels see it */
 cpu_act cpu_act_at(uint8_t *data, uint32_t width, uint32_t n_rows, graph_dtype t);
 size_t cpu_act_bytes(uint32_t width, uint32_t n_rows, graph_dtype t);
@@ -67,7 +67,7 @@ const float *cpu_vector(const cpu_backend *c, const node *n); /* a weight decode
 /* scratch sizes, part of the plan */
 size_t cpu_scratch_measure(const plan *p, uint32_t device, const kv_layout *kv, uint32_t n_threads);
 status cpu_scratch_alloc(cpu_backend *c, err *e);
-size_t cpu_attention_floats(const kv_layout *kv, const plan *p);                      /* of one thread */
+size_t cpu_attention_floats(const kv_layout *kv, const plan *p); /* of one thread */
 size_t cpu_attention_split_floats(const kv_layout *kv, const plan *p, uint32_t n_threads);
 size_t cpu_moe_gather_bytes(const plan *p, uint32_t device, uint32_t *max_rows);
 
@@ -87,11 +87,11 @@ typedef struct {
     const float *x;      /* float input, */
     size_t x_stride;     /* floats */
     uint32_t n_col;
-    float *y;            /* result column c, row r: y[c * y_stride + r] (strides in floats); with slots, column c is */
-    size_t y_stride;     /* (token, slot) slots[c]: y[slots[c] / n_used * y_stride + slots[c] % n_used * rows + r] */
+    float *y;        /* result column c, row r: y[c * y_stride + r] (strides in floats); with slots, column c is */
+    size_t y_stride; /* (token, slot) slots[c]: y[slots[c] / n_used * y_stride + slots[c] % n_used * rows + r] */
     const uint32_t *slots;
     uint32_t n_used;
-    const float *residual;   /* or NULL; res_stride floats */
+    const float *residual; /* or NULL; res_stride floats */
     size_t res_stride;
 } cpu_matmul;
 

@@ -6,7 +6,6 @@
 
 #include <string.h>
 
-
 static bool is_vector(const gguf_tensor *t) { return t->dim[1] == 1 && t->dim[2] == 1; }
 
 static cpu_weight describe(const cpu_backend *c, const node *n) {
@@ -50,8 +49,10 @@ status cpu_weights_measure(const cpu_backend *c, const plan *p, uint32_t device,
     for (uint32_t i = 0; i < p->g->n_nodes; i++) {
         if (!used[i]) continue;
         cpu_weight w = describe(c, p->g->nodes[i]);
-        if (w.own_bytes) out->weights_own += align64(w.own_bytes);
-        else out->weights_mapped += p->g->nodes[i]->weight->n_bytes;
+        if (w.own_bytes)
+            out->weights_own += align64(w.own_bytes);
+        else
+            out->weights_mapped += p->g->nodes[i]->weight->n_bytes;
     }
     mem_free(used);
     return OK;
@@ -97,7 +98,8 @@ status cpu_weights_load(cpu_backend *c, void (*progress)(void *, uint64_t, uint6
     c->weight = mem_array(g->n_nodes, sizeof *c->weight);
     c->weight_bytes = total.weights_own ? total.weights_own : 64;
     c->weight_block = mem_map(c->weight_bytes);
-    if (!used || !c->weight || !c->weight_block) s = fail(e, ERR_NOMEM, "cannot reserve %zu MiB for weights", total.weights_own >> 20);
+    if (!used || !c->weight || !c->weight_block)
+        s = fail(e, ERR_NOMEM, "cannot reserve %zu MiB for weights", total.weights_own >> 20);
     size_t at = 0;
     uint64_t done = 0;
     for (uint32_t i = 0; !s && i < g->n_nodes; i++) {
@@ -113,4 +115,6 @@ status cpu_weights_load(cpu_backend *c, void (*progress)(void *, uint64_t, uint6
     return s;
 }
 
-const float *cpu_vector(const cpu_backend *c, const node *n) { return (const float *)(const void *)c->weight[n->id].data; }
+const float *cpu_vector(const cpu_backend *c, const node *n) {
+    return (const float *)(const void *)c->weight[n->id].data;
+}
