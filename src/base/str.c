@@ -15,6 +15,32 @@ bool str_starts(str a, const char *z) {
     return a.n >= n && memcmp(a.p, z, n) == 0;
 }
 
+/* The table of well-formed byte sequences of the Unicode Standard, 3.9 (table 3-7): the second byte's range depends on the
+ * first, all later ones are 80..BF. */
+bool str_is_utf8(str s) {
+    const unsigned char *p = (const unsigned char *)s.p, *end = p + s.n;
+    while (p < end) {
+        unsigned char c = *p;
+        size_t n = c < 0x80                 ? 1
+                   : c >= 0xC2 && c <= 0xDF ? 2
+                   : c >= 0xE0 && c <= 0xEF ? 3
+                   : c >= 0xF0 && c <= 0xF4 ? 4
+                                            : 0;
+        if (n == 0 || n > (size_t)(end - p)) return false;
+        unsigned char low = c == 0xE0   ? 0xA0
+                            : c == 0xF0 ? 0x90
+                                        : 0x80,
+                      high = c == 0xED   ? 0x9F
+                             : c == 0xF4 ? 0x8F
+                                         : 0xBF;
+        if (n > 1 && (p[1] < low || p[1] > high)) return false;
+        for (size_t i = 2; i < n; i++)
+            if (p[i] < 0x80 || p[i] > 0xBF) return false;
+        p += n;
+    }
+    return true;
+}
+
 uint64_t str_hash(str s) {
     uint64_t h = 0xcbf29ce484222325u;
     for (size_t i = 0; i < s.n; i++) h = (h ^ (unsigned char)s.p[i]) * 0x100000001b3u;

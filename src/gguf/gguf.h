@@ -6,6 +6,14 @@
  *   kv:    key string | type u32 | value          string: n u64 | n bytes         array: type u32 | n u64 | values
  *   info:  name string | n_dims u32 | dim u64 ... | type u32 | offset u64 (into the data section)
  *
+ * Refused by name, beyond what does not parse: caps (65,536 keys and tensors, strings of 16 MiB, arrays of 16 Mi elements,
+ * names of 63 bytes, 4 dimensions, 1,024 shards), arrays of arrays (nobody writes them, llama.cpp refuses them too),
+ * alignments other than a power of two from 8 to 1 MiB, empty dimensions, keys and names that are empty, twice, or no
+ * UTF-8, booleans other than 0 and 1, tensors that overlap or are not in the order of their data.
+ * Shards: keys come from the first; a key of a later shard must not contradict it. Shard names are made from the path given
+ * and two numbers, nothing else. A merged file keeps split.count 0: that, like 1, is a single file.
+ * A scalar (0 dimensions) is shown as one dimension of 1. String values may hold any bytes.
+ *
  * A gguf owns its mappings; all views die with gguf_close. Immutable after open: any thread may read.
  * Errors name the offending key or tensor. What this refuses, `inspect` and `generate` refuse alike. */
 #ifndef ROCMFORGE_GGUF_GGUF_H
@@ -40,8 +48,8 @@ typedef struct {
     gguf_type type;      /* GGUF_ARRAY for an array, whose elements have elem_type */
     gguf_type elem_type; /* == type for a single value */
     uint64_t n;          /* elements; 1 for a single value */
-    const uint8_t *
-        data; /* first element as it stands in the file (unaligned, little endian); of arrays of strings: the first string */
+    const uint8_t
+        *data;      /* first element as it stands in the file: unaligned, little endian, strings with their length */
     size_t n_bytes; /* of the elements */
 } gguf_kv;
 
@@ -88,8 +96,9 @@ MUST_CHECK status gguf_get_str(const gguf *g, const char *key, str *out, err *e)
 /* Arrays. Index must be below kv->n. */
 uint64_t gguf_array_uint(const gguf_kv *kv, uint64_t i); /* any integer or bool element, sign extended */
 double gguf_array_float(const gguf_kv *kv, uint64_t i);  /* F32 or F64 elements */
-/* Walks an array of strings: start with *at = kv->data; each call gives the next and moves on. All were checked at open. */
-str gguf_next_string(const uint8_t **at);
+/* Walks an array of strings: start with *at = kv->data; each call gives the next and moves on. All were checked at open;
+ * the length is checked again, since the file may have been written to: the view never leaves the elements of kv. */
+str gguf_next_string(const gguf_kv *kv, const uint8_t **at);
 
 const char *gguf_type_name(gguf_type t); /* "u32", "string", ... */
 

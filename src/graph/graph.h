@@ -67,7 +67,7 @@ typedef enum {
     DTYPE_WEIGHT
 } graph_dtype;
 
-enum { GRAPH_MAX_IN = 6 };
+enum { GRAPH_MAX_IN = 6, GRAPH_MAX_USED_EXPERTS = 64 };
 
 typedef enum {
     WEIGHT_AS_FILED,

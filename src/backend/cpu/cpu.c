@@ -1,0 +1,209 @@
+#include "backend/cpu/cpu.h"
+
+#include "backend/cpu/cpu_state.h"
+#include "base/mem.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+cpu_value cpu_value_of(const cpu_backend *c, const node *n) {
+    if (n->op == OP_WEIGHT) return (cpu_value){(uint8_t *)(uintptr_t)c->weight[n->id].data, 0};
+    const plan_buffer *b = &c->p->buffer[n->id];
+    return (cpu_value){c->act_block + b->offset, b->stride};
+}
+
+uint32_t cpu_rows(const cpu_backend *c, const node *n) {
+    return n->rows == ROWS_TOK ? c->in->n_tok : n->rows == ROWS_OUT ? c->in->n_out : 1;
+}
+
+cpu_act cpu_act_at(uint8_t *data, uint32_t width, uint32_t n_rows, graph_dtype t) {
+    size_t codes = align64((size_t)width * n_rows), blocks = width / 32;
+    uint32_t scale_block = t == DTYPE_Q8K ? 256 : 32;
+    return (cpu_act){.code = (int8_t *)data,
+                     .sum = (int16_t *)(data + codes),
+                     .scale = (float *)(data + codes + align64(blocks * n_rows * 2 * sizeof(int16_t))),
+                     .n_tok = n_rows,
+                     .scale_block = scale_block};
+}
+
+size_t cpu_act_bytes(uint32_t width, uint32_t n_rows, graph_dtype t) {
+    size_t scales = (size_t)width / (t == DTYPE_Q8K ? 256 : 32) * n_rows * sizeof(float);
+    return align64((size_t)width * n_rows) + align64((size_t)width / 32 * n_rows * 4) + align64(scales);
+}
+
+cpu_act cpu_act_of(const cpu_backend *c, const node *n) {
+    return cpu_act_at(cpu_value_of(c, n).data, n->width, cpu_rows(c, n), n->dtype);
+}
+
+static bool supports(const backend *b, const node *n) {
+    (void)b; /* every op has a reference here */
+    return n->op != OP_ATTENTION || n->p.attn.n_head / n->p.attn.n_kv_head <= CPU_MAX_GROUP;
+}
+
+static status measure(const backend *b, const plan *p, uint32_t device, const kv_layout *kv, backend_memory *out,
+                      err *e) {
+    const cpu_backend *c = (const cpu_backend *)b;
+    *out = (backend_memory){.activations = p->act_bytes[device], .kv = kv->n_bytes};
+    out->scratch = cpu_scratch_measure(p, device, kv, c->n_threads);
+    return cpu_weights_measure(c, p, device, out, e);
+}
+
+static status map_block(uint8_t **out, size_t *size, size_t n_bytes, const char *what, err *e) {
+    *size = n_bytes ? n_bytes : 64;
+    *out = mem_map(*size);
+    return *out ? OK : fail(e, ERR_NOMEM, "cannot reserve %zu MiB for %s", n_bytes >> 20, what);
+}
+
+static status load(backend *b, const plan *p, uint32_t device, const kv_layout *kv,
+                   void (*progress)(void *ctx, uint64_t done, uint64_t total), void *ctx, err *e) {
+    cpu_backend *c = (cpu_backend *)b;
+    c->p = p;
+    c->device = device;
+    c->kv = kv;
+    status s = map_block(&c->act_block, &c->act_bytes, p->act_bytes[device], "activations", e);
+    if (!s) s = map_block(&c->kv_block, &c->kv_bytes, kv->n_bytes, "the KV cache", e);
+    if (!s) s = cpu_scratch_alloc(c, e);
+    if (!s) s = cpu_weights_load(c, progress, ctx, e);
+    return s;
+}
+
+static status run(backend *b, const plan_segment *seg, const step_input *in, err *e) {
+    (void)e;
+    cpu_backend *c = (cpu_backend *)b;
+    c->in = in;
+    for (uint32_t i = 0; i < seg->n; i++) {
+        const node *n = c->p->order[seg->first + i];
+        if (n->rows != ROWS_OUT || in->n_out) cpu_run_node(c, n);
+    }
+    return OK;
+}
+
+static status wait_done(backend *b, err *e) {
+    (void)b, (void)e;
+    return OK; /* run returns when all is done */
+}
+
+static status read_value(backend *b, const node *n, uint32_t n_rows, void *dst, err *e) {
+    (void)e;
+    cpu_value v = cpu_value_of((cpu_backend *)b, n);
+    size_t row = graph_row_bytes(n->dtype, n->width);
+    for (uint32_t r = 0; r < n_rows; r++) memcpy((char *)dst + r * row, v.data + r * v.stride, row);
+    return OK;
+}
+
+static status write_value(backend *b, const node *n, uint32_t n_rows, const void *src, err *e) {
+    (void)e;
+    cpu_value v = cpu_value_of((cpu_backend *)b, n);
+    size_t row = graph_row_bytes(n->dtype, n->width);
+    for (uint32_t r = 0; r < n_rows; r++) memcpy(v.data + r * v.stride, (const char *)src + r * row, row);
+    return OK;
+}
+
+static const void *peek(backend *b, const node *n, size_t *stride) {
+    cpu_value v = cpu_value_of((cpu_backend *)b, n);
+    *stride = v.stride;
+    return v.data;
+}
+
+static void describe(const backend *b, strbuf *out) {
+    const cpu_backend *c = (const cpu_backend *)b;
+    cpu_name(out);
+    strbuf_printf(out, " (%s, %u thread%s)", c->ops.name, c->n_threads, c->n_threads == 1 ? "" : "s");
+}
+
+static void close_cpu(backend *b) {
+    cpu_backend *c = (cpu_backend *)b;
+    if (!c) return;
+    pool_close(c->pool);
+    mem_unmap(c->weight_block, c->weight_bytes);
+    mem_unmap(c->act_block, c->act_bytes);
+    mem_unmap(c->kv_block, c->kv_bytes);
+    mem_unmap(c->scratch_block, c->scratch_bytes);
+    mem_free(c->weight);
+    mem_free(c->scratch);
+    mem_free(c);
+}
+
+static const backend_ops cpu_backend_ops = {
+    .kind = "cpu",
+    .supports = supports,
+    .measure = measure,
+    .load = load,
+    .run = run,
+    .wait = wait_done,
+    .read = read_value,
+    .write = write_value,
+    .peek = peek,
+    .describe = describe,
+    .close = close_cpu,
+};
+
+status cpu_backend_open(backend **out, const cpu_options *opt, err *e) {
+    *out = NULL;
+    cpu_backend *c = mem_zalloc(sizeof *c);
+    if (!c) return fail(e, ERR_NOMEM, "CPU backend");
+    c->base.ops = &cpu_backend_ops;
+    c->tier = opt->tier < 0 ? cpu_tier_best() : (cpu_tier)opt->tier;
+    c->n_threads = opt->n_threads ? opt->n_threads : cpu_default_threads();
+    cpu_ops_init(&c->ops, c->tier);
+    c->scratch = mem_array(c->n_threads, sizeof *c->scratch);
+    status s = c->scratch ? pool_open(&c->pool, c->n_threads, e) : fail(e, ERR_NOMEM, "CPU backend");
+    if (s)
+        close_cpu(&c->base);
+    else
+        *out = &c->base;
+    return s;
+}
+
+status cpu_tier_choose(const char *text, int *tier, err *e) {
+    *tier = -1;
+    if (!text || !*text) return OK;
+    cpu_tier t;
+    if (!cpu_tier_from_name(text, &t))
+        return fail(e, ERR_CPU_TIER, "ROCMFORGE_CPU=%s: give scalar, avx2 or avx512", text);
+    if (t > cpu_tier_best()) {
+        cpu_ops best;
+        cpu_ops_init(&best, cpu_tier_best());
+        return fail(e, ERR_CPU_TIER, "ROCMFORGE_CPU=%s: this CPU has no %s; the best it has is %s", text, text,
+                    best.name);
+    }
+    *tier = (int)t;
+    return OK;
+}
+
+/* Physical cores among the CPUs this process may use: two hardware threads of one core share its vector units. A core is
+ * counted at its first allowed thread. */
+uint32_t cpu_default_threads(void) {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set)) return 1;
+    uint32_t n = 0;
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (!CPU_ISSET(cpu, &set)) continue;
+        char path[96];
+        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu);
+        FILE *f = fopen(path, "r");
+        int first = cpu, other = -1;
+        char sep = 0;
+        if (f && fscanf(f, "%d%c%d", &first, &sep, &other) < 1) first = cpu;
+        if (f) fclose(f);
+        if (first == cpu || first < 0 || first >= CPU_SETSIZE || !CPU_ISSET(first, &set)) n++;
+    }
+    return n ? min_u32(n, POOL_MAX_THREADS) : 1;
+}
+
+void cpu_name(strbuf *out) {
+    FILE *f = fopen("/proc/cpuinfo", "r");
+    char line[256];
+    bool found = false;
+    while (f && !found && fgets(line, sizeof line, f)) {
+        char *colon = strchr(line, ':');
+        if (strncmp(line, "model name", 10) != 0 || !colon) continue;
+        colon[1 + strcspn(colon + 1, "\n")] = 0;
+        strbuf_puts(out, colon + 1 + strspn(colon + 1, " "));
+        found = true;
+    }
+    if (f) fclose(f);
+    if (!found) strbuf_puts(out, "CPU");
+}

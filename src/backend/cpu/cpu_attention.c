@@ -1,0 +1,286 @@
+/* Attention over pages. The unit of work is (block of a sequence's tokens) x (kv head): all query heads of the group meet
+ * one chunk of 64 keys after the other, left to right, each chunk's keys and values converted to f32 once for all of them.
+ * When there are too few units for the threads (a single long decode), a unit's chunks become work of their own; each
+ * chunk's (m, l, o) is then kept apart and merged left to right afterwards: the same operations in the same order.
+ *
+ * One thread's scratch:  K chunk [64 * d_k] | V chunk [64 * d_v] | m [UNIT_Q] | l [UNIT_Q] | o [UNIT_Q * d_v]  */
+#include "backend/cpu/cpu_state.h"
+
+#include <math.h>
+#include <string.h>
+
+enum {
+    UNIT_Q = CPU_MAX_GROUP,
+    GROUPS = ATTN_CHUNK / KV_LANES
+}; /* queries of a unit: tokens x heads of the group, at most this many */
+
+typedef struct {
+    uint32_t seq, tok0, n_tok; /* a run of one sequence's tokens */
+} run_span;
+
+typedef struct {
+    cpu_backend *c;
+    const node *n;
+    const kv_layer *l;
+    cpu_value q, y;
+    const float *sinks;
+    uint32_t group;    /* query heads a kv head */
+    uint32_t unit_tok; /* tokens a unit */
+    uint32_t n_units, n_heads;
+} attn_job;
+
+typedef struct {
+    uint32_t tok0, n_tok, head; /* head: kv head */
+} unit;
+
+static uint32_t max_dim(const kv_layout *kv, bool key) {
+    uint32_t d = 1;
+    for (uint32_t i = 0; i < kv->n_layers; i++) d = max_u32(d, key ? kv->layer[i].d_k : kv->layer[i].d_v);
+    return d;
+}
+
+size_t cpu_attention_floats(const kv_layout *kv, const plan *p) {
+    (void)p;
+    size_t dk = max_dim(kv, true), dv = max_dim(kv, false);
+    return ATTN_CHUNK * (dk + dv) + 2 * UNIT_Q + UNIT_Q * dv + 64;
+}
+
+/* Units end where a sequence, or a block of unit_tok tokens, ends. Walks the batch to unit number `want`; blocks outer,
+ * heads inner. With want past the end returns how many there are. */
+static uint32_t find_unit(const attn_job *j, uint32_t want, unit *out) {
+    const step_input *in = j->c->in;
+    uint32_t n = 0;
+    for (uint32_t t = 0; t < in->n_tok;) {
+        uint32_t end = t + 1;
+        while (end < in->n_tok && end - t < j->unit_tok && in->seq[end] == in->seq[t]) end++;
+        if (want < n + j->n_heads) {
+            *out = (unit){t, end - t, want - n};
+            return n;
+        }
+        n += j->n_heads;
+        t = end;
+    }
+    return n;
+}
+
+/* First key a query at pos sees. */
+static uint32_t first_key(const node *n, uint32_t pos) {
+    uint32_t w = n->p.attn.window;
+    return w && pos >= w ? pos - w + 1 : 0;
+}
+
+typedef struct {
+    const float *q[UNIT_Q];
+    uint32_t lo[UNIT_Q], hi[UNIT_Q];
+} chunk_queries;
+
+/* Converts a chunk's keys and values (only groups that hold a seen key) and runs the queries that see any of it. m, l, o:
+ * the states of the unit's queries. All queries of a token share its bounds, so the seeing ones are a run of tokens: later
+ * tokens see later keys, and a window moves with them. */
+static void run_chunk(const attn_job *j, const unit *u, uint32_t chunk, uint32_t worker, float *m, float *l, float *o) {
+    const cpu_backend *c = j->c;
+    const step_input *in = c->in;
+    const kv_layer *kv = j->l;
+    const uint32_t *pages = in->page_table[in->seq[u->tok0]];
+    uint32_t key0 = chunk * ATTN_CHUNK, lo_group = GROUPS, hi_group = 0, first = u->n_tok, n_seen = 0;
+    chunk_queries cq;
+    for (uint32_t t = 0; t < u->n_tok; t++) {
+        uint32_t pos = (uint32_t)in->pos[u->tok0 + t], from = first_key(j->n, pos);
+        uint32_t lo = from > key0 ? from - key0 : 0, hi = pos + 1 > key0 ? min_u32(pos + 1 - key0, ATTN_CHUNK) : 0;
+        if (lo >= hi) continue;
+        if (first == u->n_tok) first = t;
+        lo_group = min_u32(lo_group, lo / KV_LANES);
+        hi_group = max_u32(hi_group, (hi + KV_LANES - 1) / KV_LANES);
+        const float *q = (const float *)(void *)(j->q.data + (u->tok0 + t) * j->q.stride);
+        for (uint32_t h = 0; h < j->group; h++, n_seen++) {
+            cq.q[n_seen] = q + (size_t)(u->head * j->group + h) * kv->d_k;
+            cq.lo[n_seen] = lo;
+            cq.hi[n_seen] = hi;
+        }
+    }
+    if (!n_seen) return;
+    attn_chunk_args a = {.d_k = kv->d_k, .d_v = kv->d_v, .scale = j->n->p.attn.scale, .softcap = j->n->p.attn.softcap};
+    float *kbuf = c->scratch[worker].attn, *vbuf = kbuf + (size_t)ATTN_CHUNK * kv->d_k;
+    for (uint32_t g = lo_group; g < hi_group; g++) {
+        uint32_t pos = key0 + g * KV_LANES, page = pages[pos / c->kv->page_tokens], slot = pos % c->kv->page_tokens;
+        const uint8_t *head = c->kv_block + kv->offset + page * kv->page_bytes + u->head * kv->head_bytes;
+        size_t ke = (size_t)slot * kv->d_k, ve = (size_t)slot * kv->d_v; /* elements before this group */
+        a.k[g] = (const float *)(const void *)(head + ke * sizeof(float));
+        if (c->kv->type_k != QUANT_F32) {
+            size_t size = c->kv->type_k == QUANT_F16 ? 2 : 1;
+            c->ops.kv_load(kbuf + (size_t)g * KV_LANES * kv->d_k, head + ke * size, head + kv->k_scales + ke / 32 * 2,
+                           c->kv->type_k, kv->d_k, true);
+            a.k[g] = kbuf + (size_t)g * KV_LANES * kv->d_k;
+        }
+        a.v[g] = (const float *)(const void *)(head + kv->v + ve * sizeof(float));
+        if (c->kv->type_v != QUANT_F32) {
+            size_t size = c->kv->type_v == QUANT_F16 ? 2 : 1;
+            c->ops.kv_load(vbuf + (size_t)g * KV_LANES * kv->d_v, head + kv->v + ve * size,
+                           head + kv->v_scales + ve / 32 * 2, c->kv->type_v, kv->d_v, false);
+            a.v[g] = vbuf + (size_t)g * KV_LANES * kv->d_v;
+        }
+    }
+    uint32_t at = first * j->group;
+    a.n_q = n_seen;
+    a.q = cq.q, a.lo = cq.lo, a.hi = cq.hi;
+    a.m = m + at, a.l = l + at, a.o = o + (size_t)at * kv->d_v;
+    c->ops.attn_chunk(&a);
+}
+
+/* o / l into the result; a sink is one more key without a value. */
+static void finish(const attn_job *j, const unit *u, float *m, float *l, float *o) {
+    const cpu_backend *c = j->c;
+    uint32_t d = j->l->d_v;
+    for (uint32_t t = 0; t < u->n_tok; t++) {
+        float *y = (float *)(void *)(j->y.data + (u->tok0 + t) * j->y.stride);
+        for (uint32_t h = 0; h < j->group; h++) {
+            uint32_t i = t * j->group + h, head = u->head * j->group + h;
+            float *oi = o + (size_t)i * d;
+            if (j->sinks) {
+                float one = 1.0f;
+                c->ops.attn_merge(&m[i], &l[i], oi, &j->sinks[head], &one, c->zeros, d);
+            }
+            c->ops.scale(y + (size_t)head * d, oi, 1.0f / l[i], d);
+        }
+    }
+}
+
+static uint32_t n_chunks_before(const attn_job *j, const unit *u, uint32_t *first) {
+    const step_input *in = j->c->in;
+    uint32_t from = first_key(j->n, (uint32_t)in->pos[u->tok0]);
+    *first = from / ATTN_CHUNK;
+    return (uint32_t)in->pos[u->tok0 + u->n_tok - 1] / ATTN_CHUNK + 1;
+}
+
+static void unit_chunk(void *ctx, uint32_t number, uint32_t worker) {
+    const attn_job *j = ctx;
+    unit u = {0};
+    find_unit(j, j->n_units - 1 - number, &u); /* long units (late tokens) first: the short ones fill the gaps */
+    float *m = j->c->scratch[worker].attn + (size_t)ATTN_CHUNK * (j->l->d_k + j->l->d_v), *l = m + UNIT_Q,
+          *o = l + UNIT_Q;
+    memset(l, 0, UNIT_Q * sizeof *l);
+    uint32_t first, end = n_chunks_before(j, &u, &first);
+    for (uint32_t chunk = first; chunk < end; chunk++) run_chunk(j, &u, chunk, worker, m, l, o);
+    finish(j, &u, m, l, o);
+}
+
+/* --- few units: chunks apart, then merged. State of (unit, chunk): m [n_q] | l [n_q] | o [n_q][d_v]. ------------------- */
+enum { SPLIT_CHUNKS = 4 }; /* chunks of one piece of work */
+
+typedef struct {
+    attn_job *j;
+    uint32_t max_chunks; /* states of a unit */
+    size_t state;        /* floats of one state */
+} split_job;
+
+size_t cpu_attention_split_floats(const kv_layout *kv, const plan *p, uint32_t n_threads) {
+    (void)p;
+    size_t max_chunks = (size_t)kv->n_pages * kv->page_tokens / ATTN_CHUNK + 1, most = 0;
+    for (uint32_t i = 0; i < p->n_order; i++) {
+        const node *n = p->order[i];
+        if (n->op != OP_ATTENTION) continue;
+        size_t group = n->p.attn.n_head / n->p.attn.n_kv_head, state = group * (2 + (size_t)n->p.attn.d_v);
+        size_t units = min_u32(2 * n_threads, n->p.attn.n_kv_head * p->max_tok);
+        if (n_threads > 1 && units * max_chunks * state > most) most = units * max_chunks * state;
+    }
+    return most;
+}
+
+static float *split_state(const split_job *s, uint32_t number, uint32_t chunk) {
+    return s->j->c->split + ((size_t)number * s->max_chunks + chunk) * s->state;
+}
+
+static void split_chunk(void *ctx, uint32_t number, uint32_t worker) {
+    const split_job *s = ctx;
+    uint32_t pieces = (s->max_chunks + SPLIT_CHUNKS - 1) / SPLIT_CHUNKS, which = number / pieces, first;
+    unit u = {0};
+    find_unit(s->j, which, &u);
+    uint32_t end = n_chunks_before(s->j, &u, &first), from = number % pieces * SPLIT_CHUNKS;
+    for (uint32_t chunk = max_u32(first, from); chunk < min_u32(end, from + SPLIT_CHUNKS); chunk++) {
+        float *m = split_state(s, which, chunk), *l = m + s->j->group, *o = l + s->j->group;
+        memset(l, 0, s->j->group * sizeof *l);
+        run_chunk(s->j, &u, chunk, worker, m, l, o);
+    }
+}
+
+static void merge_chunk(void *ctx, uint32_t number, uint32_t worker) {
+    (void)worker;
+    const split_job *s = ctx;
+    const attn_job *j = s->j;
+    unit u = {0};
+    find_unit(j, number, &u);
+    uint32_t first, end = n_chunks_before(j, &u, &first), d = j->l->d_v;
+    float *m = split_state(s, number, first), *l = m + j->group, *o = l + j->group;
+    for (uint32_t chunk = first + 1; chunk < end; chunk++) {
+        const float *m2 = split_state(s, number, chunk), *l2 = m2 + j->group, *o2 = l2 + j->group;
+        for (uint32_t h = 0; h < j->group; h++)
+            j->c->ops.attn_merge(&m[h], &l[h], o + (size_t)h * d, &m2[h], &l2[h], o2 + (size_t)h * d, d);
+    }
+    finish(j, &u, m, l, o);
+}
+
+/* One token per unit (so no chunk is unseen by it), few units, a long past: worth splitting. */
+static bool run_split(attn_job *j) {
+    const step_input *in = j->c->in;
+    uint32_t deepest = 0;
+    if (j->c->n_threads == 1 || j->n_units > 2 * j->c->n_threads || in->n_tok * j->n_heads != j->n_units) return false;
+    for (uint32_t t = 0; t < in->n_tok; t++) deepest = max_u32(deepest, (uint32_t)in->pos[t]);
+    split_job s = {.j = j, .max_chunks = deepest / ATTN_CHUNK + 1, .state = j->group * (2 + (size_t)j->l->d_v)};
+    if (s.max_chunks < 2 * SPLIT_CHUNKS || s.state * s.max_chunks * j->n_units > j->c->split_floats) return false;
+    pool_run(j->c->pool, split_chunk, &s, j->n_units * ((s.max_chunks + SPLIT_CHUNKS - 1) / SPLIT_CHUNKS));
+    pool_run(j->c->pool, merge_chunk, &s, j->n_units);
+    return true;
+}
+
+void cpu_run_attention(cpu_backend *c, const node *n) {
+    attn_job j = {.c = c, .n = n, .l = &c->kv->layer[n->p.attn.kv_layer]};
+    j.q = cpu_value_of(c, n->in[0]);
+    j.y = cpu_value_of(c, n);
+    j.sinks = n->n_in > 2 ? cpu_vector(c, n->in[2]) : NULL;
+    j.n_heads = n->p.attn.n_kv_head;
+    j.group = n->p.attn.n_head / n->p.attn.n_kv_head;
+    j.unit_tok = max_u32(1, min_u32(UNIT_Q / j.group, 32));
+    unit none = {0};
+    j.n_units = find_unit(&j, UINT32_MAX, &none);
+    if (!run_split(&j)) pool_run(c->pool, unit_chunk, &j, j.n_units);
+}
+
+/* --- writing keys and values ------------------------------------------------------------------------------------------ */
+typedef struct {
+    cpu_backend *c;
+    const node *n;
+    cpu_value k, v, table;
+} append_job;
+
+enum { APPEND_TOKENS = 16 };
+
+static void append_token(const append_job *j, uint32_t t, uint32_t worker) {
+    const cpu_backend *c = j->c;
+    const kv_layer *l = &c->kv->layer[j->n->p.attn.kv_layer];
+    uint32_t pos = (uint32_t)c->in->pos[t], slot = pos % c->kv->page_tokens;
+    uint32_t page = c->in->page_table[c->in->seq[t]][pos / c->kv->page_tokens];
+    uint8_t *at = c->kv_block + l->offset + page * l->page_bytes;
+    const float *k = (const float *)(void *)(j->k.data + t * j->k.stride),
+                *v = (const float *)(void *)(j->v.data + t * j->v.stride);
+    if (j->n->op == OP_ROPE_APPEND) {
+        const float *table = (const float *)(void *)(j->table.data + t * j->table.stride);
+        c->ops.rope(c->scratch[worker].row, k, table, l->n_kv_head, l->d_k, j->n->p.attn.n_rot, j->n->p.attn.neox);
+        k = c->scratch[worker].row;
+    }
+    for (uint32_t h = 0; h < l->n_kv_head; h++, at += l->head_bytes) {
+        kv_store_k(at, at + l->k_scales, c->kv->type_k, l->d_k, slot, k + (size_t)h * l->d_k);
+        kv_store_v(at + l->v, at + l->v_scales, c->kv->type_v, l->d_v, slot, v + (size_t)h * l->d_v);
+    }
+}
+
+static void append_chunk(void *ctx, uint32_t chunk, uint32_t worker) {
+    const append_job *j = ctx;
+    uint32_t end = min_u32((chunk + 1) * APPEND_TOKENS, j->c->in->n_tok);
+    for (uint32_t t = chunk * APPEND_TOKENS; t < end; t++) append_token(j, t, worker);
+}
+
+void cpu_run_append(cpu_backend *c, const node *n) {
+    append_job j = {.c = c, .n = n, .k = cpu_value_of(c, n->in[0]), .v = cpu_value_of(c, n->in[1])};
+    if (n->op == OP_ROPE_APPEND) j.table = cpu_value_of(c, n->in[2]);
+    pool_run(c->pool, append_chunk, &j, (c->in->n_tok + APPEND_TOKENS - 1) / APPEND_TOKENS);
+}

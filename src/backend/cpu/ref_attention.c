@@ -1,0 +1,84 @@
+/* The reference of attention and of reading the cache. One query at a time: scores, the chunk's own (m, l, o), then the
+ * merge into the running state. Keys that a query does not see are skipped: their memory may hold anything. */
+#include "backend/cpu/ref.h"
+
+#include "backend/cpu/canon.h"
+
+#include <assert.h>
+
+/* Codes of 16 keys: K [d][16] with scales [d / 32][16], V [16][d] with scales [16][d / 32]. */
+void kv_load_ref(float *dst, const void *codes, const void *scales, quant_type type, uint32_t d, bool is_k) {
+    size_t n = (size_t)d * 16;
+    if (type == QUANT_F32) {
+        memcpy(dst, codes, n * sizeof *dst);
+        return;
+    }
+    const uint16_t *h = codes, *s = scales;
+    if (type == QUANT_F16) {
+        for (size_t i = 0; i < n; i++) dst[i] = f16_to_f32(h[i]);
+        return;
+    }
+    assert(type == QUANT_Q8_0);
+    const int8_t *q = codes;
+    for (size_t i = 0; i < n; i++) {
+        size_t at = is_k ? i / 16 / 32 * 16 + i % 16 : i / 32;
+        dst[i] = (float)q[i] * f16_to_f32(s[at]);
+    }
+}
+
+static float score_of(const attn_chunk_args *a, const float *q, uint32_t j) {
+    const float *k = a->k[j / 16] + j % 16;
+    float s = 0.0f;
+    for (uint32_t i = 0; i < a->d_k; i++) s = fmaf(q[i], k[(size_t)i * 16], s);
+    s = s * a->scale;
+    return a->softcap > 0.0f ? canon_softcap(s, a->softcap) : s;
+}
+
+/* p[lo .. hi) = exp(score - max); returns the maximum, *l the sum. */
+static float weights_of(const attn_chunk_args *a, uint32_t query, float *p, float *l) {
+    uint32_t lo = a->lo[query], hi = a->hi[query];
+    float max[16], part[16] = {0};
+    for (uint32_t j = 0; j < 16; j++) max[j] = -INFINITY;
+    for (uint32_t j = lo; j < hi; j++) {
+        p[j] = score_of(a, a->q[query], j);
+        max[j % 16] = canon_max(max[j % 16], p[j]);
+    }
+    float m = canon_max16(max);
+    for (uint32_t j = lo; j < hi; j++) {
+        p[j] = canon_exp(p[j] - m);
+        part[j % 16] = part[j % 16] + p[j];
+    }
+    *l = canon_sum16(part);
+    return m;
+}
+
+void attn_merge_ref(float *m, float *l, float *o, const float *m2, const float *l2, const float *o2, uint32_t d_v) {
+    if (*l2 == 0.0f) return;
+    if (*l == 0.0f) {
+        *m = *m2;
+        *l = *l2;
+        memcpy(o, o2, d_v * sizeof *o);
+        return;
+    }
+    float max = canon_max(*m, *m2), a = canon_exp(*m - max), b = canon_exp(*m2 - max);
+    *m = max;
+    *l = fmaf(*l2, b, *l * a);
+    for (uint32_t d = 0; d < d_v; d++) o[d] = fmaf(o2[d], b, o[d] * a);
+}
+
+/* o_c of one output at a time, straight into the merge: no buffer of d_v values is needed. */
+void attn_chunk_ref(const attn_chunk_args *a) {
+    for (uint32_t query = 0; query < a->n_q; query++) {
+        float p[ATTN_CHUNK], l, m = weights_of(a, query, p, &l);
+        float new_m = m, new_l = l;
+        for (uint32_t d = 0; d < a->d_v; d++) {
+            float o = 0.0f;
+            for (uint32_t j = a->lo[query]; j < a->hi[query]; j++)
+                o = fmaf(p[j], a->v[j / 16][(size_t)(j % 16) * a->d_v + d], o);
+            new_m = a->m[query], new_l = a->l[query]; /* every output merges from the same old state */
+            attn_merge_ref(&new_m, &new_l, a->o + (size_t)query * a->d_v + d, &m, &l, &o, 1);
+        }
+        a->m[query] = new_m;
+        a->l[query] = new_l;
+    }
+}

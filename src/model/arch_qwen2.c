@@ -1,0 +1,15 @@
+/* qwen2: Qwen2 and Qwen2.5. As llama, with rope over halves of a head and biases on q, k and v. */
+#include "model/model_build.h"
+
+static void build(builder *b) {
+    node *x = build_input(b);
+    for (uint32_t il = 0; il < b->m->n_layer; il++) {
+        build_layer(b, il);
+        node *a = build_attention(b, build_norm(b, "attn_norm", x), &x, (attention_options){0});
+        x = build_add(b, a, x, "attn_residual");
+        x = build_add(b, build_ffn(b, build_norm(b, "ffn_norm", x), OP_SILU), x, "ffn_residual");
+    }
+    build_output(b, x);
+}
+
+const model_arch arch_qwen2 = {.name = "qwen2", .neox = true, .build = build};
