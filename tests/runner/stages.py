@@ -83,8 +83,10 @@ class Log:
             raise
 
     def tail(self, n_lines=40):
+        """Its last lines, less the commands."""
         self.file.flush()
-        return "\n".join(pathlib.Path(self.path).read_text(errors="replace").splitlines()[-n_lines:])
+        lines = pathlib.Path(self.path).read_text(errors="replace").splitlines()
+        return "\n".join([line for line in lines if not line.startswith("$ ")][-n_lines:])
 
 
 def count_junit(path, prefix=""):
