@@ -19,8 +19,8 @@ def run(log, top, out):
     for name in ("check_includes.py", "check_includes.py --self-test", "errors_doc.py --check docs/errors.md"):
         status = log.call([sys.executable, *f"tools/{name}".split()], cwd=top)
         counts.ok(name, status == 0, log.tail(1))
-    status = log.call(["clang-format", "--dry-run", "-Werror", *sources(top, ".c", ".h")], cwd=top)
-    counts.ok("clang-format", status == 0, "run clang-format -i on the files named in the log")
+    status = log.call(["clang-format-14", "--dry-run", "-Werror", *sources(top, ".c", ".h")], cwd=top)
+    counts.ok("clang-format", status == 0, "run clang-format-14 -i on the files named in the log")
     headers_stand_alone(log, top, counts)
     for path in sources(top, ".c", ".h", ".py"):
         n_lines = path.read_bytes().count(b"\n")
