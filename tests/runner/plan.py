@@ -123,7 +123,7 @@ def python_tests(log, path, env, build_name, *options):
     report = OUT / f"pytest-{build_name}-{path.parent.name}-{path.stem}.xml"
     report.unlink(missing_ok=True)
     full = {**env, "RF_BUILD": str(OUT / build_name), **SANITIZER_ENV.get(build_name, {})}
-    status = log.call([sys.executable, "-m", "pytest", "-q", "-rs", "f"--junitxml={report}", *options, path], full, cwd=TOP)
+    status = log.call([sys.executable, "-m", "pytest", "-q", "-rs", f"--junitxml={report}", *options, path], full, cwd=TOP)
     counts = count_junit(report, f"{path.stem}.") if report.exists() else Counts()
     if status not in (0, 5) and not counts.failed:  # 5: no test in it
         counts.ok(path.stem, False, f"pytest ended with status {status}")
