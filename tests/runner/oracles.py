@@ -47,7 +47,7 @@ def fill(work, call):
 
 
 def source_package(folder, call):
-    """pip asks a source package's build backend for its metadata: the environment has that backend; nothing is built."""
+    """pip asks a source package's build backend for its name; scikit_build_core/ here stands in, so that nothing is built."""
     return download(SOURCE, folder, call, "--no-build-isolation", "--no-binary", ":all:")
 
 
@@ -55,7 +55,7 @@ def download(pin, folder, call, *options):
     """Downloads one pinned file through pip and checks its hash; returns its path."""
     package, sha256 = pin
     name = package.split("==")[0].replace("-", "_")
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--no-deps", "-q"]
+    pip = ["env", f"PYTHONPATH={HERE / 'backend'}", sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--no-deps", "-q"]
     if call([*pip, "-d", folder, *options, package]):
         raise RuntimeError(f"pip could not download {package}; check the network and pip's configuration")
     found = [p for p in folder.iterdir() if p.name.startswith(name + "-")]
