@@ -32,8 +32,8 @@ static json_t *value_json(const gguf_kv *kv) {
     if (kv->elem_type == GGUF_ARRAY) return json_pack("{sI}", "n", (json_int_t)kv->n);
     json_t *first = json_array();
     for (uint64_t i = 0; i < kv->n && i < ARRAY_SHOWN; i++)
-        json_array_append_new(first,
-                              kv->elem_type == GGUF_STRING ? json_text_of(gguf_next_string(kv, &at)) : scalar_json(kv, i));
+        json_array_append_new(first, kv->elem_type == GGUF_STRING ? json_text_of(gguf_next_string(kv, &at))
+                                                                  : scalar_json(kv, i));
     if (kv->n <= ARRAY_SHOWN) return first;
     return json_pack("{sI so}", "n", (json_int_t)kv->n, "first", first);
 }
