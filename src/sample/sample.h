@@ -47,7 +47,7 @@ typedef struct {
     int32_t id;
     float logprob;   /* as above, of the chosen token */
     sample_top *top; /* caller's array of n_top, filled best first; NULL when n_top is 0 */
-    uint32_t n_top;
+    uint32_t n_top;  /* in: how many are asked for; out: how many there are */
 } sample_result;
 
 typedef struct sample_scratch sample_scratch;

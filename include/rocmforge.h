@@ -1,0 +1,172 @@
+/* rocmforge: load a GGUF model and let it answer.
+ *
+ * A model is a file, checked, with its tokenizer. An engine is a model on a device: weights loaded, KV cache reserved, one
+ * thread of its own that computes. A request is handed to an engine and reports through one callback.
+ *
+ *     rf_error e;
+ *     rf_model *m;   rf_model_open(&m, "model.gguf", &e);
+ *     rf_engine *g;  rf_engine_open(&g, m, NULL, &e);
+ *     rf_request *r; rf_request_start(&r, g, &params, on_event, user, &e);
+ *     rf_request_wait(r); rf_request_free(r); rf_engine_close(g); rf_model_close(m);
+ *
+ * Errors: every function that can fail returns false (or NULL) and fills *e, if e is not NULL; nothing is printed and the
+ * process is never ended. Ownership: what a function hands out is freed by the function its comment names; close and free
+ * functions take NULL. Threads: functions may be called from any thread unless said otherwise; one object is used by one
+ * thread at a time, except where a function says "any thread". There is no global state but the allocator's counters and
+ * one SIGBUS handler, installed by the first model (see rf_model_open).
+ * Text is UTF-8. Sizes are bytes, times microseconds, unless the name says otherwise. Strings of JSON are compact. */
+#ifndef ROCMFORGE_H
+#define ROCMFORGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define RF_API __attribute__((visibility("default")))
+
+typedef struct {
+    char code[40];     /* stable, "gguf.key"; see docs/errors.md */
+    char category[16]; /* "User", "Model", "Recoverable", "Backend", "Internal" */
+    int http;          /* the status an HTTP server would answer with */
+    bool retry;        /* trying again later may help */
+    char message[512]; /* one line: what, where, and what to do */
+} rf_error;
+
+RF_API const char *rf_version(void); /* "0.1.0"; static */
+RF_API void rf_free(void *p);        /* frees strings and arrays that functions below hand out */
+RF_API char *rf_error_table(void);   /* JSON array of every error code: {code, category, http, retry, text}; rf_free */
+
+/* --- models ----------------------------------------------------------------------------------------------------------- */
+typedef struct rf_model rf_model;
+
+/* Opens, maps and checks a GGUF file (the first shard of a split one): everything `rf_engine_open` would refuse about the
+ * file itself is refused here. A file that later shrinks or changes under the mapping ends requests with io.file_changed;
+ * for that a SIGBUS handler is installed once, which passes on faults that are not of our mappings. */
+RF_API bool rf_model_open(rf_model **out, const char *path, rf_error *e);
+RF_API void rf_model_close(rf_model *m); /* after its engines */
+
+enum { RF_INSPECT_TENSORS = 1, RF_INSPECT_METADATA = 2 };
+RF_API char *rf_model_inspect(const rf_model *m, unsigned flags, rf_error *e); /* JSON object; rf_free */
+/* The computation graph as text, after the passes of the mask (bits: 1 no-ops, 2 common subexpressions, 4 lowering,
+ * 8 fusion, 16 dead code, 32 layout; -1 all), preceded by what each did; rf_free */
+RF_API char *rf_model_graph(const rf_model *m, int passes, rf_error *e);
+
+enum { RF_NO_SPECIAL = 1 /* add no BOS or EOS */, RF_NO_PARSE_SPECIAL = 2 /* control tokens in the text stay text */ };
+RF_API bool rf_tokenize(const rf_model *m, const char *text, size_t n, unsigned flags, int32_t **ids, size_t *n_ids,
+                        rf_error *e); /* *ids: rf_free */
+/* Text of ids; special: control tokens as their text, else nothing. *text is terminated, may hold NUL bytes; rf_free */
+RF_API bool rf_detokenize(const rf_model *m, const int32_t *ids, size_t n_ids, bool special, char **text, size_t *n,
+                          rf_error *e);
+RF_API bool rf_token_piece(const rf_model *m, int32_t id, char **piece, size_t *n, rf_error *e); /* rf_free */
+RF_API uint32_t rf_model_n_vocab(const rf_model *m);
+RF_API uint32_t rf_model_context_train(const rf_model *m);
+
+/* --- engines ---------------------------------------------------------------------------------------------------------- */
+typedef struct rf_engine rf_engine;
+
+typedef struct {
+    const char *device;                      /* "auto", "cpu"; NULL: auto */
+    uint32_t context;                        /* tokens of one sequence; 0: the trained length, at most 8192 */
+    uint32_t parallel;                       /* sequences of full context that fit the KV cache; 0: 1 */
+    uint32_t ubatch;                         /* tokens a step; 0: 512 */
+    uint32_t logits_rows;                    /* rows of logits a step can give; 0: parallel */
+    uint32_t threads;                        /* 0: physical cores this process may use */
+    const char *cache_type_k, *cache_type_v; /* "f16", "f32", "q8_0"; NULL: f16 */
+    const char *cpu_tier; /* "scalar", "avx2", "avx512"; NULL: environment ROCMFORGE_CPU, else the best */
+    void (*progress)(void *user, uint64_t done, uint64_t total); /* bytes of weights while loading; NULL: none */
+    void *user;
+} rf_engine_options;
+
+/* Memory the engine would take, from the file's header alone: JSON object; rf_free. Sizes in bytes. */
+RF_API char *rf_plan(const rf_model *m, const rf_engine_options *opt, rf_error *e);
+
+RF_API bool rf_engine_open(rf_engine **out, rf_model *m, const rf_engine_options *opt,
+                           rf_error *e);   /* opt NULL: defaults */
+RF_API void rf_engine_close(rf_engine *g); /* after its requests were freed */
+RF_API char *rf_engine_info(
+    const rf_engine
+        *g); /* JSON: device {kind, name, reason}, context, threads, cache, load_ms; rf_free. NULL: no memory */
+RF_API uint32_t rf_engine_context(const rf_engine *g);
+
+/* --- requests --------------------------------------------------------------------------------------------------------- */
+typedef struct rf_request rf_request;
+
+typedef struct {
+    int32_t id;
+    float bias; /* added to the token's logit; -INFINITY bans it */
+} rf_logit_bias;
+
+typedef struct {
+    int32_t id;
+    float logprob; /* natural logarithm of the model's own probability, before any sampling parameter */
+} rf_alternative;
+
+typedef struct {           /* start from rf_request_defaults() */
+    const int32_t *tokens; /* the prompt; copied */
+    size_t n_tokens;
+    int64_t max_tokens; /* -1: until the end, or a full context */
+    float temperature;  /* 0: greedy */
+    int32_t top_k;      /* 0: off */
+    float top_p, min_p; /* 1, 0: off */
+    float repeat_penalty, presence_penalty, frequency_penalty;
+    int32_t repeat_last_n; /* -1: all, 0: off */
+    uint64_t seed;
+    const rf_logit_bias *logit_bias; /* copied */
+    size_t n_logit_bias;
+    const char *const *stop; /* strings that end the text and are not part of it; copied */
+    size_t n_stop;
+    bool ignore_eos;
+    bool special_text; /* show control tokens as text */
+    bool logits;       /* report logits at every position of the prompt instead of generating */
+    uint32_t n_top;    /* alternatives reported with each token, 0 .. 64 */
+} rf_request_params;
+
+RF_API rf_request_params rf_request_defaults(void);
+
+typedef enum { RF_EVENT_PROMPT, RF_EVENT_TOKEN, RF_EVENT_LOGITS, RF_EVENT_FINISHED, RF_EVENT_FAILED } rf_event_kind;
+typedef enum { RF_FINISH_STOP = 1, RF_FINISH_LENGTH = 2, RF_FINISH_CANCELLED = 3 } rf_finish;
+
+typedef struct {
+    rf_event_kind kind;
+    /* PROMPT: how much of it is read */
+    uint32_t prompt_done, prompt_total;
+    /* TOKEN: id (-1: text only, held back until the end), its log-probability, text in whole UTF-8 characters (may be empty) */
+    int32_t id;
+    float logprob;
+    const rf_alternative *top;
+    uint32_t n_top;
+    const char *text;
+    size_t n_text;
+    /* LOGITS: row [n_vocab] of position pos */
+    uint32_t pos, n_vocab;
+    const float *row;
+    /* FINISHED */
+    rf_finish finish;
+    int64_t prompt_us, predicted_us; /* predicted: from the first token on, n_predicted - 1 steps */
+    uint32_t n_prompt, n_predicted;
+    /* FAILED */
+    const rf_error *error;
+} rf_event;
+
+/* Called on the engine's thread; what it points to lives until it returns. It may call rf_request_cancel, nothing else. */
+typedef void (*rf_callback)(void *user, const rf_event *event);
+
+RF_API bool rf_request_start(rf_request **out, rf_engine *g, const rf_request_params *p, rf_callback cb, void *user,
+                             rf_error *e);
+RF_API void rf_request_cancel(rf_request *r); /* any thread, also a signal handler; ends it before the next step */
+RF_API void rf_request_wait(rf_request *r);   /* until FINISHED or FAILED was reported */
+RF_API void rf_request_free(rf_request *r);   /* cancels and waits first where needed */
+
+/* --- this machine ----------------------------------------------------------------------------------------------------- */
+RF_API char *rf_devices(rf_error *e); /* JSON array: {name, kind, ...}; rf_free */
+/* Read bandwidth of main memory in bytes per second, measured for about `ms` milliseconds with so many threads. 0: failed. */
+RF_API double rf_read_bandwidth(uint32_t threads, uint32_t ms);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

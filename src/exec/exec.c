@@ -1,0 +1,241 @@
+#include "exec/exec.h"
+
+#include "base/mem.h"
+
+#include <math.h>
+#include <string.h>
+
+struct exec {
+    const gguf *file;
+    model_info model;
+    graph g;
+    bool has_graph;
+    plan p;
+    kv_layout kv;
+    backend **backends;
+    uint32_t n_backends;
+    uint32_t max_tok, max_out;
+    float *logits; /* where the result's backend is no host memory; else NULL and the value is peeked */
+    float *copied; /* for copies between backends: the largest crossing value */
+    const uint32_t **page_table;
+    uint32_t n_seq_max;
+    sample_scratch *sampler;
+    const float *last_logits;
+    size_t last_stride; /* floats */
+};
+
+static bool device_supports(const void *ctx, const node *n) {
+    const backend *b = ctx;
+    return b->ops->supports(b, n);
+}
+
+/* Everything that comes before memory is touched: model, graph, placement, plan, cache layout. */
+static status prepare(exec *x, const gguf *file, const exec_options *opt, err *e) {
+    x->file = file;
+    x->max_tok = opt->max_tok;
+    x->max_out = opt->max_out;
+    status s = model_info_read(&x->model, file, e);
+    if (s) return s;
+    graph_init(&x->g, e);
+    x->has_graph = true;
+    s = model_build(&x->g, &x->model, file, e);
+    if (!s) s = graph_optimise(&x->g, opt->passes, NULL, NULL, e);
+    plan_device dev[PLAN_MAX_DEVICES];
+    for (uint32_t i = 0; i < x->n_backends; i++)
+        dev[i] = (plan_device){.name = x->backends[i]->ops->kind, .supports = device_supports, .ctx = x->backends[i]};
+    plan_options po = {
+        .max_tok = opt->max_tok, .max_out = opt->max_out, .choose = opt->choose, .choose_ctx = opt->choose_ctx};
+    if (!s) s = plan_place(&x->g, dev, x->n_backends, &po, e);
+    if (!s) s = plan_make(&x->p, &x->g, x->n_backends, &po, e);
+    if (s) return s;
+    x->kv = (kv_layout){.n_layers = x->model.n_layer,
+                        .page_tokens = opt->page_tokens,
+                        .n_pages = opt->n_pages,
+                        .type_k = opt->type_k,
+                        .type_v = opt->type_v};
+    x->kv.layer = mem_array(x->model.n_layer, sizeof *x->kv.layer);
+    if (!x->kv.layer) return fail(e, ERR_NOMEM, "KV layout");
+    for (uint32_t i = 0; i < x->model.n_layer; i++) {
+        const model_layer *l = &x->model.layer[i];
+        x->kv.layer[i] = (kv_layer){.n_kv_head = l->n_kv_head, .d_k = l->d_k, .d_v = l->d_v};
+    }
+    return kv_layout_make(&x->kv, e);
+}
+
+/* Host memory of the executor itself: what crosses between backends, and the page tables of a step. */
+static status reserve(exec *x, err *e) {
+    size_t crossing = 0;
+    for (uint32_t i = 0; i < x->p.n_order; i++) {
+        const node *n = x->p.order[i];
+        size_t rows = n->rows == ROWS_TOK ? x->max_tok : n->rows == ROWS_OUT ? x->max_out : 1;
+        if (n->op == OP_COPY && rows * graph_row_bytes(n->dtype, n->width) > crossing)
+            crossing = rows * graph_row_bytes(n->dtype, n->width);
+    }
+    size_t stride;
+    const node *r = x->g.result;
+    bool far = !x->backends[r->device]->ops->peek(x->backends[r->device], r, &stride);
+    x->n_seq_max = x->max_tok;
+    x->page_table = mem_array(x->n_seq_max, sizeof *x->page_table);
+    x->sampler = sample_scratch_new(x->model.n_vocab);
+    if (crossing) x->copied = mem_alloc(crossing);
+    if (far) x->logits = mem_array(x->max_out, x->model.n_vocab * sizeof(float));
+    if (!x->page_table || !x->sampler || (crossing && !x->copied) || (far && !x->logits))
+        return fail(e, ERR_NOMEM, "executor");
+    return OK;
+}
+
+status exec_open(exec **out, const gguf *g, const exec_options *opt, backend *const *backends, uint32_t n_backends,
+                 void (*progress)(void *, uint64_t, uint64_t), void *ctx, err *e) {
+    *out = NULL;
+    exec *x = mem_zalloc(sizeof *x);
+    if (x) x->backends = mem_array(n_backends, sizeof *x->backends);
+    if (!x || !x->backends) {
+        for (uint32_t i = 0; i < n_backends; i++) backends[i]->ops->close(backends[i]);
+        mem_free(x);
+        return fail(e, ERR_NOMEM, "executor");
+    }
+    memcpy(x->backends, backends, n_backends * sizeof *backends);
+    x->n_backends = n_backends;
+    status s = prepare(x, g, opt, e);
+    for (uint32_t i = 0; !s && i < n_backends; i++)
+        s = backends[i]->ops->load(backends[i], &x->p, i, &x->kv, progress, ctx, e);
+    if (!s) s = reserve(x, e);
+    if (!s) s = gguf_check(g, e); /* what was repacked must have been the file's */
+    if (s)
+        exec_close(x);
+    else
+        *out = x;
+    return s;
+}
+
+void exec_close(exec *x) {
+    if (!x) return;
+    for (uint32_t i = 0; i < x->n_backends; i++) x->backends[i]->ops->close(x->backends[i]);
+    plan_free(&x->p);
+    if (x->has_graph) graph_free(&x->g);
+    model_info_free(&x->model);
+    sample_scratch_free(x->sampler);
+    mem_free(x->backends);
+    mem_free(x->kv.layer);
+    mem_free(x->page_table);
+    mem_free(x->copied);
+    mem_free(x->logits);
+    mem_free(x);
+}
+
+static uint32_t rows_of(const step_input *in, const node *n) {
+    return n->rows == ROWS_TOK ? in->n_tok : n->rows == ROWS_OUT ? in->n_out : 1;
+}
+
+/* A value crosses from the backend that made it to the one that wants it. */
+static status cross(exec *x, const node *n, const step_input *in, err *e) {
+    const node *from = n->in[0];
+    backend *src = x->backends[from->device], *dst = x->backends[n->device];
+    status s = src->ops->wait(src, e);
+    if (!s) s = src->ops->read(src, from, rows_of(in, n), x->copied, e);
+    return s ? s : dst->ops->write(dst, n, rows_of(in, n), x->copied, e);
+}
+
+static status run_segments(exec *x, const step_input *in, err *e) {
+    status s = OK;
+    for (uint32_t i = 0; !s && i < x->p.n_segments; i++) {
+        const plan_segment *seg = &x->p.segment[i];
+        const node *first = x->p.order[seg->first];
+        if (first->op == OP_COPY)
+            s = rows_of(in, first) ? cross(x, first, in, e) : OK;
+        else
+            s = x->backends[seg->device]->ops->run(x->backends[seg->device], seg, in, e);
+    }
+    return s;
+}
+
+static status fetch_logits(exec *x, uint32_t n_out, err *e) {
+    const node *r = x->g.result;
+    backend *b = x->backends[r->device];
+    status s = b->ops->wait(b, e);
+    if (s || !n_out) return s;
+    size_t stride = 0;
+    const void *p = b->ops->peek(b, r, &stride);
+    x->last_logits = p ? p : x->logits;
+    x->last_stride = p ? stride / sizeof(float) : r->width;
+    return p ? OK : b->ops->read(b, r, n_out, x->logits, e);
+}
+
+/* Logits that nobody samples are checked here: a number that is not finite never leaves as an answer. */
+static status check_finite(const float *row, uint32_t n, err *e) {
+    float sum = 0.0f;
+    for (uint32_t i = 0; i < n; i++) sum += row[i] * 0.0f; /* stays 0 unless a value is NaN or infinite */
+    if (sum == 0.0f) return OK;
+    return fail(e, ERR_NUMBERS, "the model's logits are not finite: its weights hold NaN or infinite scales");
+}
+
+status exec_step(exec *x, const exec_batch *b, err *e) {
+    if (b->n_tok == 0 || b->n_tok > x->max_tok || b->n_out > x->max_out || b->n_seq > x->n_seq_max)
+        return fail(e, ERR_INTERNAL, "a step of %u tokens, %u outputs, %u sequences", b->n_tok, b->n_out, b->n_seq);
+    for (uint32_t i = 0; i < b->n_seq; i++) x->page_table[i] = b->seqs[i].pages;
+    step_input in = {.n_tok = b->n_tok,
+                     .n_out = b->n_out,
+                     .n_seq = b->n_seq,
+                     .token = b->token,
+                     .pos = b->pos,
+                     .seq = b->seq,
+                     .out_row = b->out_row,
+                     .page_table = x->page_table};
+    status s = run_segments(x, &in, e);
+    if (!s) s = fetch_logits(x, b->n_out, e);
+    if (!s && gguf_lost(x->file)) s = gguf_check(x->file, e);
+    for (uint32_t i = 0; !s && i < b->n_out; i++) {
+        const exec_seq *q = &b->seqs[b->seq[b->out_row[i]]];
+        const float *logits = exec_logits(x, i);
+        if (!q->sampling || !q->result)
+            s = check_finite(logits, x->model.n_vocab, e);
+        else
+            s = sample_token(logits, x->model.n_vocab, q->sampling, q->history, q->n_history, q->sample_pos, x->sampler,
+                             q->result, e);
+    }
+    return s;
+}
+
+const float *exec_logits(const exec *x, uint32_t out) { return x->last_logits + (size_t)out * x->last_stride; }
+const model_info *exec_model(const exec *x) { return &x->model; }
+
+void exec_device(const exec *x, strbuf *out) {
+    for (uint32_t i = 0; i < x->n_backends; i++) {
+        if (i) strbuf_puts(out, " + ");
+        x->backends[i]->ops->describe(x->backends[i], out);
+    }
+}
+
+status exec_measure(const gguf *g, const exec_options *opt, backend *const *backends, uint32_t n_backends,
+                    backend_memory *out, err *e) {
+    exec *x = mem_zalloc(sizeof *x);
+    if (!x) return fail(e, ERR_NOMEM, "memory plan");
+    x->backends = (backend **)(uintptr_t)backends; /* borrowed: taken out again below */
+    x->n_backends = n_backends;
+    status s = prepare(x, g, opt, e);
+    for (uint32_t i = 0; !s && i < n_backends; i++)
+        s = backends[i]->ops->measure(backends[i], &x->p, i, &x->kv, &out[i], e);
+    x->backends = NULL;
+    x->n_backends = 0;
+    exec_close(x);
+    return s;
+}
+
+status exec_dump_graph(const gguf *g, unsigned passes, strbuf *out, err *e) {
+    model_info m = {0};
+    graph gr;
+    status s = model_info_read(&m, g, e);
+    if (s) return s;
+    graph_init(&gr, e);
+    s = model_build(&gr, &m, g, e);
+    graph_stat stats[GRAPH_MAX_STATS];
+    uint32_t n_stats = 0;
+    if (!s) s = graph_optimise(&gr, passes, stats, &n_stats, e);
+    for (uint32_t i = 0; !s && i < n_stats; i++)
+        strbuf_printf(out, "# %-20s applied %4u  nodes %u -> %u\n", stats[i].name, stats[i].applied,
+                      stats[i].nodes_before, stats[i].nodes_after);
+    if (!s) s = graph_dump(&gr, out);
+    graph_free(&gr);
+    model_info_free(&m);
+    return s;
+}

@@ -1,0 +1,64 @@
+/* The executor: a model's graph, planned and placed, on its backends. It computes steps and decides nothing: which tokens,
+ * which pages, which sampling parameters come from its caller, who also keeps everything needed to go on after a crash.
+ * After open it allocates nothing. One thread calls. */
+#ifndef ROCMFORGE_EXEC_EXEC_H
+#define ROCMFORGE_EXEC_EXEC_H
+
+#include "backend/backend.h"
+#include "base/err.h"
+#include "gguf/gguf.h"
+#include "model/model.h"
+#include "sample/sample.h"
+
+typedef struct exec exec;
+
+typedef struct {
+    uint32_t max_tok;     /* tokens a step (ubatch) */
+    uint32_t max_out;     /* rows of logits a step */
+    uint32_t n_pages;     /* of the KV cache */
+    uint32_t page_tokens; /* 16, 32 or 64 */
+    quant_type type_k, type_v;
+    unsigned passes;                              /* graph passes, PASS_ALL unless testing */
+    uint32_t (*choose)(void *ctx, const node *n); /* placement by hand (tests), else NULL */
+    void *choose_ctx;
+} exec_options;
+
+typedef struct {
+    const uint32_t *pages;         /* page table; covers the highest position of the step */
+    const sample_params *sampling; /* NULL: logits only, nothing is sampled */
+    const int32_t *history;        /* the sequence's tokens so far, this step's included */
+    size_t n_history;
+    uint64_t sample_pos;   /* position of the token to be drawn: what randomness depends on */
+    sample_result *result; /* filled when the sequence has an output row and sampling */
+} exec_seq;
+
+/* Flat and mixed: tokens of any sequences, decodes and prompt chunks side by side. Tokens of one sequence stand together,
+ * in ascending position. */
+typedef struct {
+    uint32_t n_tok, n_seq, n_out;
+    const int32_t *token, *pos; /* [n_tok] */
+    const uint32_t *seq;        /* [n_tok] index into seqs */
+    const int32_t *out_row;     /* [n_out] rows of the step that want output, ascending */
+    const exec_seq *seqs;       /* [n_seq] */
+} exec_batch;
+
+/* Takes the backends over, also on failure. g must outlive the executor. progress counts bytes of weights. */
+MUST_CHECK status exec_open(exec **out, const gguf *g, const exec_options *opt, backend *const *backends,
+                            uint32_t n_backends, void (*progress)(void *, uint64_t, uint64_t), void *ctx, err *e);
+void exec_close(exec *x); /* NULL is fine */
+
+/* Computes the batch. ERR_FILE_CHANGED when the model's file was lost under it, ERR_NUMBERS when logits are not finite:
+ * then nothing of the step is to be used. */
+MUST_CHECK status exec_step(exec *x, const exec_batch *b, err *e);
+const float *exec_logits(const exec *x, uint32_t out); /* row `out` of the last step, [n_vocab]; until the next step */
+
+const model_info *exec_model(const exec *x);
+void exec_device(const exec *x, strbuf *out);
+
+/* What exec_open would take, per backend, from the header alone. */
+MUST_CHECK status exec_measure(const gguf *g, const exec_options *opt, backend *const *backends, uint32_t n_backends,
+                               backend_memory *out, err *e);
+/* The graph as text, with what each pass did. */
+MUST_CHECK status exec_dump_graph(const gguf *g, unsigned passes, strbuf *out, err *e);
+
+#endif
