@@ -1,3 +1,5 @@
+/* Sizes of pages and where the parts of each lie; kv.h draws it. Every product is bounded or checked: head sizes come from
+ * a file, the number of pages from a user. */
 #include "kv/kv.h"
 
 #include <inttypes.h>
@@ -54,8 +56,8 @@ static status make_layer(const kv_layout *l, uint32_t i, size_t *at, err *e) {
     y->offset = *at;
     if (__builtin_mul_overflow(y->page_bytes, (size_t)l->n_pages, &all) || !add(at, all) || !align(at) ||
         *at > SIZE_MAX / 4)
-        return fail(e, ERR_RANGE, "a key-value cache of %" PRIu32 " pages of %" PRIu32 " tokens is too large", l->n_pages,
-                    l->page_tokens);
+        return fail(e, ERR_RANGE, "a key-value cache of %" PRIu32 " pages of %" PRIu32 " tokens is too large",
+                    l->n_pages, l->page_tokens);
     return OK;
 }
 
@@ -67,7 +69,8 @@ status kv_layout_make(kv_layout *l, err *e) {
         return fail(e, ERR_RANGE, "pages of %" PRIu32 " tokens; 16, 32 or 64 are possible", l->page_tokens);
     if (!known(l->type_k) || !known(l->type_v)) {
         const quant_info *q = quant_lookup((uint32_t)(known(l->type_k) ? l->type_v : l->type_k));
-        return fail(e, ERR_UNSUPPORTED, "a key-value cache of type %s; F32, F16 and Q8_0 are possible", q ? q->name : "?");
+        return fail(e, ERR_UNSUPPORTED, "a key-value cache of type %s; F32, F16 and Q8_0 are possible",
+                    q ? q->name : "?");
     }
     if (l->n_pages < 1) return fail(e, ERR_RANGE, "a key-value cache without pages");
     size_t at = 0;
