@@ -28,8 +28,8 @@ enum { MAX_TEXTS = 255 };
 
 static void make_file(vocab_file *f, input *in) {
     static const char *const models[] = {"llama", "gpt2", "gemma4", "zork"};
-    static const char *const pres[] = {"default", "llama-bpe", "gpt-2", "qwen2", "smollm", "qwen35", "falcon", "laguna",
-                                       "glm4", "zork"};
+    static const char *const pres[] = {"default", "llama-bpe", "gpt-2",  "qwen2", "smollm",
+                                       "qwen35",  "falcon",    "laguna", "glm4",  "zork"};
     str text[MAX_TEXTS], merge[MAX_TEXTS];
     int32_t kind[MAX_TEXTS];
     float score[MAX_TEXTS];
