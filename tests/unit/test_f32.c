@@ -19,12 +19,8 @@ static void each_tier(void (*f)(void)) {
             print_message("skipped: this CPU has no %s\n", cpu_tier_name(t));
             continue;
         }
-        cpu_ops_ref(&tier_ops);
-#if defined(__x86_64__)
-        if (t == TIER_AVX2) cpu_ops_avx2_f32(&tier_ops);
-        if (t == TIER_AVX512) cpu_ops_avx512_f32(&tier_ops);
-#endif
-        tier_ops.name = cpu_tier_name(t);
+        cpu_ops_init(&tier_ops, t);
+        assert_string_equal(tier_ops.name, cpu_tier_name(t));
         f();
     }
 }
