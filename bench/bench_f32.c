@@ -102,11 +102,13 @@ static void attend(bench *b, const unsigned char *cache, size_t size, uint32_t h
     attn_chunk_args a = {
         .d_k = d, .d_v = d, .scale = 0.125f, .n_q = b->n_q, .q = q, .lo = lo, .hi = hi, .m = m, .l = l};
     a.o = b->y;
+    if (b->n_q <= ATTN_DIRECT) a.type_k = a.type_v = b->type;
     for (uint32_t c = 0; c < b->depth / ATTN_CHUNK; c++, k += chunk_bytes, v += chunk_bytes) {
         for (uint32_t g = 0; g < 4; g++) {
             a.k[g] = (const float *)(const void *)(k + g * group_bytes);
             a.v[g] = (const float *)(const void *)(v + g * group_bytes);
-            if (b->type == QUANT_F32) continue;
+            a.k_scales[g] = a.v_scales[g] = b->x;
+            if (b->type == QUANT_F32 || b->n_q <= ATTN_DIRECT) continue;
             b->o->kv_load(kv[0] + g * 16 * d, k + g * group_bytes, b->x, b->type, d, true);
             b->o->kv_load(kv[1] + g * 16 * d, v + g * group_bytes, b->x, b->type, d, false);
             a.k[g] = kv[0] + g * 16 * d, a.v[g] = kv[1] + g * 16 * d;
