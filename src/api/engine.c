@@ -219,6 +219,7 @@ bool rf_request_start(rf_request **out, rf_engine *g, const rf_request_params *p
     if (!s) {
         *r = (rf_request){.engine = g, .cb = cb, .user = user};
         sched_params q = translate(p, r);
+        *out = r; /* before the first event can come */
         pthread_mutex_lock(&g->lock);
         if (g->dead.code) {
             why = g->dead;

@@ -228,6 +228,7 @@ static void add_tokens(sched *s, sched_request *r, uint32_t n) {
         b->n_tok++;
     }
     bool sample = generates && r->n_done + n == r->n_log && !wants_all_logits(r);
+    r->result.n_top = r->p.n_top;
     s->seqs[b->n_seq] = (exec_seq){.pages = r->pages,
                                    .sampling = sample ? &r->p.sampling : NULL,
                                    .history = r->log,

@@ -12,9 +12,13 @@ import re
 import cffi
 
 
+def library(name):
+    return pathlib.Path(os.environ["RF_ORACLE_DIR"]) / name
+
+
 @functools.cache
 def load():
-    here = pathlib.Path(os.environ["RF_ORACLE_DIR"])
+    here = library("")
     pkg = pathlib.Path(os.environ["RF_ORACLE_PKG"])
     os.environ.setdefault("GGML_LOG_LEVEL", "0")
     if (here / "libisoc23_shim.so").exists():  # only an older glibc wants it

@@ -89,7 +89,8 @@ typedef struct {
 
 typedef enum { TIER_SCALAR, TIER_AVX2, TIER_AVX512, TIER_COUNT } cpu_tier;
 
-cpu_tier cpu_tier_best(void);                           /* what this CPU and its system can run */
+cpu_tier cpu_tier_best(void); /* what this CPU and its system can run */
+const char *cpu_tier_name(cpu_tier t);
 bool cpu_tier_from_name(const char *name, cpu_tier *t); /* "scalar", "avx2", "avx512" */
 void cpu_ops_init(cpu_ops *ops, cpu_tier tier);         /* tier <= cpu_tier_best() */
 
