@@ -146,7 +146,7 @@ static status want_route(const node *n, uint32_t i, const node **made, err *e) {
 }
 
 static status infer_linear_expert(const node *n, op_shape *out, err *e) {
-    const node *x = in(n, 0), *w = in(n, 1), *route;
+    const node *x = in(n, 0), *w = in(n, 1), *route = NULL;
     uint32_t n_used = n->p.expert.n_used, per_slot = n->p.expert.per_slot;
     status s = want_route(n, 2, &route, e);
     if (s) return s;

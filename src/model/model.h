@@ -15,7 +15,7 @@
 #include "gguf/gguf.h"
 #include "graph/graph.h"
 
-enum { MODEL_MAX_LAYERS = 1024, MODEL_MAX_HEADS = 1024, MODEL_MAX_EXPERTS = 1024, MODEL_MAX_USED_EXPERTS = 64 };
+enum { MODEL_MAX_LAYERS = 1024, MODEL_MAX_HEADS = 1024, MODEL_MAX_EXPERTS = 1024 };
 
 typedef struct {
     uint32_t n_head, n_kv_head;

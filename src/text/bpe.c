@@ -47,28 +47,52 @@ static const bpe_merge *find(const bpe *b, token_id left, token_id right) {
     return NULL;
 }
 
-/* The token whose text is left + right. */
-static token_id find_joined(const vocab *v, str left, str right, char *scratch) {
-    size_t n = left.n + right.n;
-    if (n > v->max_text) return TOKEN_NONE;
-    memcpy(scratch, left.p, left.n);
-    memcpy(scratch + left.n, right.p, right.n);
-    return vocab_find(v, scratch, n);
+/* Merges are looked up a batch at a time: left, right and joined text of each. */
+enum { BATCH = VOCAB_MANY / 3 };
+typedef struct {
+    str text[VOCAB_MANY];
+    uint32_t rank[BATCH];
+    uint32_t n;
+    char *joined; /* the joined texts, copied together */
+    size_t n_joined;
+} batch;
+
+static void batch_insert(bpe *b, batch *c) {
+    token_id id[VOCAB_MANY];
+    vocab_find_many(b->v, c->text, 3 * c->n, id);
+    for (uint32_t i = 0; i < c->n; i++) __builtin_prefetch(&b->slot[home_of(b, pair_of(id[3 * i], id[3 * i + 1]))], 1);
+    for (uint32_t i = 0; i < c->n; i++) {
+        const token_id *t = &id[3 * i];
+        if (t[0] >= 0 && t[1] >= 0 && t[2] >= 0) insert(b, (bpe_merge){pair_of(t[0], t[1]), c->rank[i], t[2]});
+    }
+    c->n = 0;
+    c->n_joined = 0;
 }
 
-static void read_merges(bpe *b, const gguf_kv *kv, char *scratch) {
+static void batch_add(batch *c, str merge, size_t n_left, uint32_t rank) {
+    str left = {merge.p, n_left}, right = {merge.p + n_left + 1, merge.n - n_left - 1};
+    char *joined = c->joined + c->n_joined;
+    memcpy(joined, left.p, left.n);
+    memcpy(joined + left.n, right.p, right.n);
+    c->n_joined += left.n + right.n;
+    c->rank[c->n] = rank;
+    str *t = &c->text[3 * c->n++];
+    t[0] = left;
+    t[1] = right;
+    t[2] = (str){joined, left.n + right.n};
+}
+
+/* "left right", cut at the first space after the first byte. What cannot name tokens is passed over here already. */
+static void read_merges(bpe *b, const gguf_kv *kv, batch *c) {
     const uint8_t *at = kv->data;
     for (uint32_t rank = 0; rank < kv->n; rank++) {
         str s = gguf_next_string(kv, &at);
         const char *gap = s.n > 1 ? memchr(s.p + 1, ' ', s.n - 1) : NULL;
-        if (!gap) continue;
-        str left = {s.p, (size_t)(gap - s.p)}, right = {gap + 1, s.n - left.n - 1};
-        token_id l = vocab_find(b->v, left.p, left.n), r = vocab_find(b->v, right.p, right.n);
-        if (l < 0 || r < 0) continue;
-        token_id j = find_joined(b->v, left, right, scratch);
-        if (j < 0) continue;
-        insert(b, (bpe_merge){pair_of(l, r), rank, j});
+        if (!gap || s.n - 1 > b->v->max_text) continue;
+        if (c->n == BATCH) batch_insert(b, c);
+        batch_add(c, s, (size_t)(gap - s.p), rank);
     }
+    batch_insert(b, c);
 }
 
 static void find_bytes(bpe *b) {
@@ -92,16 +116,15 @@ status bpe_open(bpe *b, const vocab *v, const pretok *pre, const gguf *g, err *e
     uint32_t cap = 16;
     while (cap / 4 * 3 <= kv->n) cap *= 2; /* at most three quarters full */
     b->slot = mem_alloc(cap * sizeof *b->slot);
-    char *scratch = mem_alloc((size_t)v->max_text + 1);
-    if (!b->slot || !scratch) {
-        mem_free(scratch);
-        return fail(e, ERR_NOMEM, "table of merges");
+    batch c = {.joined = mem_alloc(BATCH * (size_t)v->max_text)};
+    bool ok = b->slot && c.joined;
+    if (ok) {
+        memset(b->slot, 0xFF, cap * sizeof *b->slot);
+        b->mask = cap - 1;
+        read_merges(b, kv, &c);
     }
-    memset(b->slot, 0xFF, cap * sizeof *b->slot);
-    b->mask = cap - 1;
-    read_merges(b, kv, scratch);
-    mem_free(scratch);
-    return OK;
+    mem_free(c.joined);
+    return ok ? OK : fail(e, ERR_NOMEM, "table of merges");
 }
 
 void bpe_close(bpe *b) {

@@ -2,9 +2,12 @@
 
 #include "base/mem.h"
 
+/* From this size on the scratch is mapped pages: they cost only what is touched. */
+enum { MAPPED_BYTES = 1 << 20, MIN_CAP = 256 };
+
 void merge_free(merger *m) {
-    mem_free(m->sym);
-    mem_free(m->heap);
+    if (m->block_bytes >= MAPPED_BYTES) mem_unmap(m->block, m->block_bytes);
+    else mem_free(m->block);
     *m = (merger){0};
 }
 
@@ -13,12 +16,14 @@ bool merge_reserve(merger *m, size_t n) {
     m->n = m->n_heap = 0;
     if (n <= m->cap) return true;
     merge_free(m);
-    size_t cap = n < 256 ? 256 : n;
-    m->sym = mem_alloc(cap * sizeof *m->sym);
-    m->heap = mem_alloc(2 * cap * sizeof *m->heap);
-    if (!m->sym || !m->heap) return false;
+    size_t cap = n < MIN_CAP ? MIN_CAP : n, heap_bytes = 2 * cap * sizeof *m->heap;
+    size_t bytes = heap_bytes + cap * sizeof *m->sym;
+    m->block = bytes >= MAPPED_BYTES ? mem_map(bytes) : mem_alloc(bytes);
+    if (!m->block) return false;
+    m->block_bytes = bytes;
+    m->heap = m->block;
+    m->sym = (merge_symbol *)(void *)((char *)m->block + heap_bytes);
     m->cap = cap;
-    m->heap_cap = 2 * cap;
     return true;
 }
 

@@ -24,7 +24,9 @@ typedef struct {
     merge_symbol *sym; /* [n] in text order; the caller appends characters with merge_add */
     size_t n, cap;
     uint64_t *heap; /* order << 32 | index of the left one; smallest first, four children a node */
-    size_t n_heap, heap_cap;
+    size_t n_heap;
+    void *block; /* holds both */
+    size_t block_bytes;
 } merger; /* {0} is empty */
 
 void merge_free(merger *m);

@@ -63,6 +63,12 @@ static void split_chars(str text, merger *m) {
     }
 }
 
+static size_t count_chars(str text) {
+    size_t n = 0;
+    for (size_t i = 0; i < text.n; i += utf8_lead_len((uint8_t)text.p[i])) n++;
+    return n;
+}
+
 static void put_symbol(const spm *s, str text, const merge_symbol *sym, token_vec *out) {
     const char *p = text.p + sym->at;
     token_id id = sym->id >= 0 ? sym->id : vocab_find(s->v, p, sym->n);
@@ -76,7 +82,7 @@ static void put_symbol(const spm *s, str text, const merge_symbol *sym, token_ve
 
 void spm_encode(const spm *s, str text, merger *m, token_vec *out) {
     if (text.n == 0) return;
-    if (!merge_reserve(m, text.n)) {
+    if (!merge_reserve(m, count_chars(text))) {
         out->failed = true;
         return;
     }

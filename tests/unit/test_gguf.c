@@ -104,6 +104,7 @@ static void test_reads_every_type(void **state) {
     assert_int_equal(gguf_version(g), 3);
     assert_int_equal(gguf_file_bytes(g), o.n);
     assert_int_equal(gguf_n_shards(g), 1);
+    assert_true(gguf_header_bytes(g) > 700 && gguf_header_bytes(g) < 8192);
     assert_string_equal(gguf_path(g), path);
     static const char *const ints[] = {"one.u8",  "one.i8",  "one.u16", "one.i16", "one.u32",
                                        "one.i32", "one.u64", "one.i64", "one.bool"};
