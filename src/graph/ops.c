@@ -417,6 +417,8 @@ bool op_is_input(graph_op op) { return op == OP_TOKENS || op == OP_POSITIONS || 
 bool op_is_row_wise(graph_op op) {
     switch (op) {
     case OP_LINEAR:
+    case OP_LINEAR_EXPERT:
+    case OP_COMBINE:
     case OP_ADD:
     case OP_MUL:
     case OP_SCALE:
