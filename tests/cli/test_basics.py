@@ -22,9 +22,14 @@ def test_each_command_has_help(rocmforge, command):
     assert command in rocmforge(command, "--help").out
 
 
-@pytest.mark.parametrize("args", ([], ["no-such-command"], ["generate", "--no-such-option", "x"], ["devices", "--temp", "1"]))
+@pytest.mark.parametrize("args", (["no-such-command"], ["generate", "--no-such-option", "x"], ["devices", "--temp", "1"]))
 def test_bad_usage_is_2(refused, args):
     refused("usage.argument", *args, status=2)
+
+
+def test_no_command_at_all_shows_what_there_is(rocmforge):
+    done = rocmforge(status=2)
+    assert "usage: rocmforge" in done.out + done.err
 
 
 def test_a_missing_file_is_named(refused, tmp_path):
