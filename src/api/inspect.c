@@ -27,13 +27,13 @@ static json_t *scalar_json(const gguf_kv *kv, uint64_t i) {
 /* Long arrays (vocabularies) are cut: {"n": 49152, "first": [...]}. */
 static json_t *value_json(const gguf_kv *kv) {
     const uint8_t *at = kv->data;
-    if (kv->type == GGUF_STRING) return json_text_of(gguf_next_string(&at));
+    if (kv->type == GGUF_STRING) return json_text_of(gguf_next_string(kv, &at));
     if (kv->type != GGUF_ARRAY) return scalar_json(kv, 0);
     if (kv->elem_type == GGUF_ARRAY) return json_pack("{sI}", "n", (json_int_t)kv->n);
     json_t *first = json_array();
     for (uint64_t i = 0; i < kv->n && i < ARRAY_SHOWN; i++)
-        json_array_append_new(first,
-                              kv->elem_type == GGUF_STRING ? json_text_of(gguf_next_string(&at)) : scalar_json(kv, i));
+        json_array_append_new(first, kv->elem_type == GGUF_STRING ? json_text_of(gguf_next_string(kv, &at))
+                                                                  : scalar_json(kv, i));
     if (kv->n <= ARRAY_SHOWN) return first;
     return json_pack("{sI so}", "n", (json_int_t)kv->n, "first", first);
 }

@@ -146,7 +146,7 @@ static status want_route(const node *n, uint32_t i, const node **made, err *e) {
 }
 
 static status infer_linear_expert(const node *n, op_shape *out, err *e) {
-    const node *x = in(n, 0), *w = in(n, 1), *route;
+    const node *x = in(n, 0), *w = in(n, 1), *route = NULL;
     uint32_t n_used = n->p.expert.n_used, per_slot = n->p.expert.per_slot;
     status s = want_route(n, 2, &route, e);
     if (s) return s;
@@ -417,6 +417,8 @@ bool op_is_input(graph_op op) { return op == OP_TOKENS || op == OP_POSITIONS || 
 bool op_is_row_wise(graph_op op) {
     switch (op) {
     case OP_LINEAR:
+    case OP_LINEAR_EXPERT:
+    case OP_COMBINE:
     case OP_ADD:
     case OP_MUL:
     case OP_SCALE:
