@@ -103,7 +103,7 @@ static void run_chunk(const attn_job *j, const unit *u, uint32_t chunk, uint32_t
     float *kbuf = c->scratch[worker].attn, *vbuf = kbuf + (size_t)ATTN_CHUNK * kv->d_k;
     for (uint32_t g = lo_group; g < hi_group; g++) {
         uint32_t pos = key0 + g * KV_LANES, page = pages[pos / c->kv->page_tokens], slot = pos % c->kv->page_tokens;
-        const uint8_t *head = c->kv_block + kv->offset + page * kv->page_bytes + u->head * kv->head_bytes;
+        const uint8_t *head = c->kv_block + page * c->kv->page_bytes + kv->offset + u->head * kv->head_bytes;
         size_t ke = (size_t)slot * kv->d_k, ve = (size_t)slot * kv->d_v; /* elements before this group */
         a.k[g] = (const float *)(const void *)(head + ke * sizeof(float));
         if (c->kv->type_k != QUANT_F32) {
@@ -259,7 +259,7 @@ static void append_token(const append_job *j, uint32_t t, uint32_t worker) {
     const kv_layer *l = &c->kv->layer[j->n->p.attn.kv_layer];
     uint32_t pos = (uint32_t)c->in->pos[t], slot = pos % c->kv->page_tokens;
     uint32_t page = c->in->page_table[c->in->seq[t]][pos / c->kv->page_tokens];
-    uint8_t *at = c->kv_block + l->offset + page * l->page_bytes;
+    uint8_t *at = c->kv_block + page * c->kv->page_bytes + l->offset;
     const float *k = (const float *)(void *)(j->k.data + t * j->k.stride),
                 *v = (const float *)(void *)(j->v.data + t * j->v.stride);
     if (j->n->op == OP_ROPE_APPEND) {
