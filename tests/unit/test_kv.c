@@ -96,12 +96,12 @@ static void test_layout_names_what_it_refuses(void **state) {
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         kv_layer layer = bad[i].layer;
-        kv_layout l = {&layer, 1, bad[i].page_tokens, bad[i].n_pages, bad[i].k, bad[i].v, 0};
+        kv_layout l = {&layer, 1, bad[i].page_tokens, bad[i].n_pages, bad[i].k, bad[i].v, 0, 0};
         err e = {0};
         assert_int_equal(kv_layout_make(&l, &e), bad[i].want);
         if (!strstr(e.text, bad[i].names)) fail_msg("\"%s\" does not name %s", e.text, bad[i].names);
     }
-    kv_layout l = {NULL, KV_MAX_LAYERS + 1, 16, 1, QUANT_F32, QUANT_F32, 0};
+    kv_layout l = {NULL, KV_MAX_LAYERS + 1, 16, 1, QUANT_F32, QUANT_F32, 0, 0};
     err e = {0};
     assert_int_equal(kv_layout_make(&l, &e), ERR_RANGE);
 }
