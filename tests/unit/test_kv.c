@@ -109,7 +109,7 @@ static void test_layout_names_what_it_refuses(void **state) {
 static void test_pool_takes_shares_drops(void **state) {
     (void)state;
     kv_pool *p = kv_pool_new(3);
-    uint32_t a, b, c, d;
+    uint32_t a = 9, b = 9, c = 9, d = 9;
     assert_true(kv_pool_take(p, &a) && kv_pool_take(p, &b) && kv_pool_take(p, &c));
     assert_true(a == 0 && b == 1 && c == 2 && !kv_pool_take(p, &d) && kv_pool_n_free(p) == 0);
     kv_pool_share(p, b);
