@@ -47,28 +47,52 @@ static const bpe_merge *find(const bpe *b, token_id left, token_id right) {
     return NULL;
 }
 
-/* The token whose text is left + right. */
-static token_id find_joined(const vocab *v, str left, str right, char *scratch) {
-    size_t n = left.n + right.n;
-    if (n > v->max_text) return TOKEN_NONE;
-    memcpy(scratch, left.p, left.n);
-    memcpy(scratch + left.n, right.p, right.n);
-    return vocab_find(v, scratch, n);
+/* Merges are looked up a batch at a time: left, right and joined text of each. */
+enum { BATCH = VOCAB_MANY / 3 };
+typedef struct {
+    str text[VOCAB_MANY];
+    uint32_t rank[BATCH];
+    uint32_t n;
+    char *joined; /* the joined texts, copied together */
+    size_t n_joined;
+} batch;
+
+static void batch_insert(bpe *b, batch *c) {
+    token_id id[VOCAB_MANY];
+    vocab_find_many(b->v, c->text, 3 * c->n, id);
+    for (uint32_t i = 0; i < c->n; i++) __builtin_prefetch(&b->slot[home_of(b, pair_of(id[3 * i], id[3 * i + 1]))], 1);
+    for (uint32_t i = 0; i < c->n; i++) {
+        const token_id *t = &id[3 * i];
+        if (t[0] >= 0 && t[1] >= 0 && t[2] >= 0) insert(b, (bpe_merge){pair_of(t[0], t[1]), c->rank[i], t[2]});
+    }
+    c->n = 0;
+    c->n_joined = 0;
 }
 
-static void read_merges(bpe *b, const gguf_kv *kv, char *scratch) {
+static void batch_add(batch *c, str merge, size_t n_left, uint32_t rank) {
+    str left = {merge.p, n_left}, right = {merge.p + n_left + 1, merge.n - n_left - 1};
+    char *joined = c->joined + c->n_joined;
+    memcpy(joined, left.p, left.n);
+    memcpy(joined + left.n, right.p, right.n);
+    c->n_joined += left.n + right.n;
+    c->rank[c->n] = rank;
+    str *t = &c->text[3 * c->n++];
+    t[0] = left;
+    t[1] = right;
+    t[2] = (str){joined, left.n + right.n};
+}
+
+/* "left right", cut at the first space after the first byte. What cannot name tokens is passed over here already. */
+static void read_merges(bpe *b, const gguf_kv *kv, batch *c) {
     const uint8_t *at = kv->data;
     for (uint32_t rank = 0; rank < kv->n; rank++) {
         str s = gguf_next_string(kv, &at);
         const char *gap = s.n > 1 ? memchr(s.p + 1, ' ', s.n - 1) : NULL;
-        if (!gap) continue;
-        str left = {s.p, (size_t)(gap - s.p)}, right = {gap + 1, s.n - left.n - 1};
-        token_id l = vocab_find(b->v, left.p, left.n), r = vocab_find(b->v, right.p, right.n);
-        if (l < 0 || r < 0) continue;
-        token_id j = find_joined(b->v, left, right, scratch);
-        if (j < 0) continue;
-        insert(b, (bpe_merge){pair_of(l, r), rank, j});
+        if (!gap || s.n - 1 > b->v->max_text) continue;
+        if (c->n == BATCH) batch_insert(b, c);
+        batch_add(c, s, (size_t)(gap - s.p), rank);
     }
+    batch_insert(b, c);
 }
 
 static void find_bytes(bpe *b) {
@@ -92,16 +116,15 @@ status bpe_open(bpe *b, const vocab *v, const pretok *pre, const gguf *g, err *e
     uint32_t cap = 16;
     while (cap / 4 * 3 <= kv->n) cap *= 2; /* at most three quarters full */
     b->slot = mem_alloc(cap * sizeof *b->slot);
-    char *scratch = mem_alloc((size_t)v->max_text + 1);
-    if (!b->slot || !scratch) {
-        mem_free(scratch);
-        return fail(e, ERR_NOMEM, "table of merges");
+    batch c = {.joined = mem_alloc(BATCH * (size_t)v->max_text)};
+    bool ok = b->slot && c.joined;
+    if (ok) {
+        memset(b->slot, 0xFF, cap * sizeof *b->slot);
+        b->mask = cap - 1;
+        read_merges(b, kv, &c);
     }
-    memset(b->slot, 0xFF, cap * sizeof *b->slot);
-    b->mask = cap - 1;
-    read_merges(b, kv, scratch);
-    mem_free(scratch);
-    return OK;
+    mem_free(c.joined);
+    return ok ? OK : fail(e, ERR_NOMEM, "table of merges");
 }
 
 void bpe_close(bpe *b) {
@@ -130,8 +153,10 @@ static bool spell(const bpe *b, str word, char *out, size_t *n) {
 
 static token_id whole_word(const bpe *b, str word, char *scratch) {
     size_t n;
-    if (b->pre->is & PRETOK_IGNORE_MERGES) return spell(b, word, scratch, &n) ? vocab_find(b->v, scratch, n) : TOKEN_NONE;
-    if (b->pre->is & PRETOK_RAW && word.p[0] == '\n') return vocab_find(b->v, word.p, word.n); /* a run of line breaks */
+    if (b->pre->is & PRETOK_IGNORE_MERGES)
+        return spell(b, word, scratch, &n) ? vocab_find(b->v, scratch, n) : TOKEN_NONE;
+    if (b->pre->is & PRETOK_RAW && word.p[0] == '\n')
+        return vocab_find(b->v, word.p, word.n); /* a run of line breaks */
     return TOKEN_NONE;
 }
 
@@ -140,10 +165,11 @@ static void split_bytes(const bpe *b, str word, merger *m) {
 }
 
 static void split_chars(const bpe *b, str word, merger *m) {
-    for (size_t i = 0, n; i < word.n; i += n) {
-        n = utf8_lead_len((uint8_t)word.p[i]);
-        if (n > word.n - i) n = word.n - i;
-        merge_add(m, (uint32_t)i, (uint32_t)n, vocab_find(b->v, word.p + i, n));
+    const uint8_t *start = (const uint8_t *)word.p, *end = start + word.n;
+    uint32_t n;
+    for (const uint8_t *p = start; p < end; p += n) {
+        n = utf8_look(p, end).n;
+        merge_add(m, (uint32_t)(p - start), n, vocab_find(b->v, (const char *)p, n));
     }
 }
 
@@ -168,8 +194,10 @@ static void encode_word(const bpe *b, str word, merger *m, char *scratch, token_
         out->failed = true;
         return;
     }
-    if (b->pre->is & PRETOK_RAW) split_chars(b, word, m);
-    else split_bytes(b, word, m);
+    if (b->pre->is & PRETOK_RAW)
+        split_chars(b, word, m);
+    else
+        split_bytes(b, word, m);
     merge_run(m, join_rule, b);
     for (int32_t i = 0; i != MERGE_END; i = m->sym[i].next) put_symbol(b, word, &m->sym[i], out);
 }

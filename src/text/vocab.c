@@ -39,28 +39,60 @@ uint64_t vocab_hash(uint64_t seed, const char *p, size_t n) {
     return vocab_mix(h ^ load_tail(p, n), 0xD6E8FEB86659FD93u);
 }
 
+static bool is_text(const vocab *v, token_id id, const char *p, size_t n) {
+    return v->text[id].n == n && memcmp(v->text[id].p, p, n) == 0;
+}
+
+/* The first slot from the hash's home on that carries its tag, or a free one. */
+static uint32_t next_slot(const vocab *v, uint64_t h, uint32_t i) {
+    while (v->slot[i].id != TOKEN_NONE && v->slot[i].tag != (uint32_t)(h >> 32)) i = (i + 1) & v->mask;
+    return i;
+}
+
 token_id vocab_find(const vocab *v, const char *p, size_t n) {
     if (n == 0 || n > v->max_text) return TOKEN_NONE;
     uint64_t h = vocab_hash(v->seed, p, n);
-    for (uint32_t i = (uint32_t)h & v->mask;; i = (i + 1) & v->mask) {
-        vocab_slot s = v->slot[i];
-        if (s.id == TOKEN_NONE) return TOKEN_NONE;
-        if (s.tag != (uint32_t)(h >> 32)) continue;
-        const vocab_text *t = &v->text[s.id];
-        if (t->n == n && memcmp(t->p, p, n) == 0) return s.id;
+    for (uint32_t i = next_slot(v, h, (uint32_t)h & v->mask);; i = next_slot(v, h, (i + 1) & v->mask)) {
+        token_id id = v->slot[i].id;
+        if (id == TOKEN_NONE || is_text(v, id, p, n)) return id;
     }
 }
 
-static void insert(vocab *v, token_id id) {
+void vocab_find_many(const vocab *v, const str *text, size_t n, token_id *out) {
+    uint64_t h[VOCAB_MANY];
+    for (size_t i = 0; i < n; i++) {
+        h[i] = vocab_hash(v->seed, text[i].p, text[i].n);
+        __builtin_prefetch(&v->slot[(uint32_t)h[i] & v->mask]);
+    }
+    for (size_t i = 0; i < n; i++) {
+        out[i] = v->slot[next_slot(v, h[i], (uint32_t)h[i] & v->mask)].id;
+        if (out[i] >= 0) __builtin_prefetch(&v->text[out[i]]);
+    }
+    for (size_t i = 0; i < n; i++)
+        if (out[i] >= 0) __builtin_prefetch(v->text[out[i]].p);
+    for (size_t i = 0; i < n; i++) /* two texts of one tag are rare */
+        if (out[i] >= 0 && !is_text(v, out[i], text[i].p, text[i].n)) out[i] = vocab_find(v, text[i].p, text[i].n);
+}
+
+static void insert(vocab *v, token_id id, uint64_t h) {
     const vocab_text *t = &v->text[id];
     if (t->n == 0) return;
-    uint64_t h = vocab_hash(v->seed, t->p, t->n);
-    uint32_t tag = (uint32_t)(h >> 32), i = (uint32_t)h & v->mask;
-    for (; v->slot[i].id != TOKEN_NONE; i = (i + 1) & v->mask) {
-        const vocab_text *o = &v->text[v->slot[i].id];
-        if (v->slot[i].tag == tag && o->n == t->n && memcmp(o->p, t->p, t->n) == 0) break; /* the later id wins */
+    uint32_t i = next_slot(v, h, (uint32_t)h & v->mask);
+    while (v->slot[i].id != TOKEN_NONE && !is_text(v, v->slot[i].id, t->p, t->n))
+        i = next_slot(v, h, (i + 1) & v->mask);
+    v->slot[i] = (vocab_slot){(uint32_t)(h >> 32), id}; /* over an equal text too: the later id wins */
+}
+
+static void insert_all(vocab *v) {
+    uint64_t h[VOCAB_MANY];
+    for (uint32_t at = 0, n; at < v->n; at += n) {
+        n = v->n - at < VOCAB_MANY ? v->n - at : VOCAB_MANY;
+        for (uint32_t i = 0; i < n; i++) {
+            h[i] = vocab_hash(v->seed, v->text[at + i].p, v->text[at + i].n);
+            __builtin_prefetch(&v->slot[(uint32_t)h[i] & v->mask], 1);
+        }
+        for (uint32_t i = 0; i < n; i++) insert(v, (token_id)(at + i), h[i]);
     }
-    v->slot[i] = (vocab_slot){tag, id};
 }
 
 /* ---- reading ---- */
@@ -103,7 +135,8 @@ static status read_scores(vocab *v, const gguf *g, err *e) {
     if (kv->elem_type != GGUF_F32 && kv->elem_type != GGUF_I32)
         return fail(e, ERR_TOKENIZER, "%s holds %s, not f32", key_scores, gguf_type_name(kv->elem_type));
     for (uint32_t i = 0; i < v->n; i++) {
-        float score = kv->elem_type == GGUF_F32 ? (float)gguf_array_float(kv, i) : (float)(int32_t)gguf_array_uint(kv, i);
+        float score =
+            kv->elem_type == GGUF_F32 ? (float)gguf_array_float(kv, i) : (float)(int32_t)gguf_array_uint(kv, i);
         if (isnan(score)) return fail(e, ERR_TOKENIZER, "%s[%u] is not a number", key_scores, i);
         v->text[i].order = order_of(score);
     }
@@ -115,7 +148,10 @@ int vocab_byte_of(str t) {
     if (t.n != 6 || memcmp(t.p, "<0x", 3) != 0 || t.p[5] != '>') return -1;
     for (int i = 3; i < 5; i++) {
         char c = t.p[i];
-        int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+        int digit = c >= '0' && c <= '9'   ? c - '0'
+                    : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                    : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                                           : -1;
         if (digit < 0) return -1;
         byte = byte * 16 + digit;
     }
@@ -123,8 +159,8 @@ int vocab_byte_of(str t) {
 }
 
 static status read_kinds(vocab *v, const gguf *g, err *e) {
-    static const uint8_t flags[] = {0, TOKEN_IS_NORMAL, TOKEN_IS_UNKNOWN, TOKEN_IS_CONTROL, TOKEN_IS_USER,
-                                    TOKEN_IS_UNUSED, TOKEN_IS_BYTE};
+    static const uint8_t flags[] = {
+        0, TOKEN_IS_NORMAL, TOKEN_IS_UNKNOWN, TOKEN_IS_CONTROL, TOKEN_IS_USER, TOKEN_IS_UNUSED, TOKEN_IS_BYTE};
     const gguf_kv *kv;
     status s = find_array(&kv, g, key_types, v->n, e);
     if (s || !kv) return s;
@@ -136,7 +172,8 @@ static status read_kinds(vocab *v, const gguf *g, err *e) {
         v->is[i] = flags[kind];
         str t = {v->text[i].p, v->text[i].n};
         if (kind == TOKEN_BYTE && vocab_byte_of(t) < 0)
-            return fail(e, ERR_TOKENIZER, "%s[%u] is a byte token but reads \"%.*s\", not <0xNN>", key_tokens, i, STR(t));
+            return fail(e, ERR_TOKENIZER, "%s[%u] is a byte token but reads \"%.*s\", not <0xNN>", key_tokens, i,
+                        STR(t));
     }
     return OK;
 }
@@ -149,7 +186,7 @@ static status build_hash(vocab *v, err *e) {
     memset(v->slot, 0xFF, cap * sizeof *v->slot); /* TOKEN_NONE everywhere */
     v->mask = cap - 1;
     if (getrandom(&v->seed, sizeof v->seed, GRND_NONBLOCK) != sizeof v->seed) v->seed = (uintptr_t)v->slot;
-    for (uint32_t i = 0; i < v->n; i++) insert(v, (token_id)i);
+    insert_all(v);
     return OK;
 }
 

@@ -1,0 +1,295 @@
+"""src/text against the oracle: the same ids for the same text, the same text for the same ids.
+
+Short form: 1,500 random strings for each vocabulary; RF_LONG=1: 10,000. RF_BUILD is the build directory.
+"""
+import os
+import pathlib
+import random
+import struct
+import subprocess
+import unicodedata
+
+import pytest
+
+import llama
+
+BUILD = pathlib.Path(os.environ["RF_BUILD"])
+MODELS = pathlib.Path(os.environ["RF_ORACLE_SRC"]) / "models"
+N_RANDOM = 10_000 if os.environ.get("RF_LONG") else 1_500
+
+# Vocabularies that stand in the oracle's source; those made here carry another pre-tokenizer over one of them.
+STORED = ["llama-bpe", "gpt-2", "qwen2", "llama-spm", "phi-3", "refact", "starcoder", "command-r", "falcon", "mpt",
+          "qwen35", "gemma-4", "aquila", "baichuan", "gpt-neox"]
+MADE = {  # name: (base, keys to set; None removes)
+    "default": ("gpt-2", {"tokenizer.ggml.pre": "default"}),
+    "gemma3": ("llama-spm", {"tokenizer.ggml.pre": None, "tokenizer.ggml.add_space_prefix": False}),
+    "gemma-pre-default": ("gemma-4", {"tokenizer.ggml.model": "llama", "tokenizer.ggml.pre": "default"}),
+    "smollm": ("starcoder", {"tokenizer.ggml.pre": "smollm"}),
+    "laguna": ("qwen2", {"tokenizer.ggml.pre": "laguna"}),
+    "glm4": ("llama-bpe", {"tokenizer.ggml.pre": "glm4", "tokenizer.ggml.bos_token_id": None}),
+    "megrez": ("qwen2", {"tokenizer.ggml.pre": "megrez"}),
+    "add-space-bpe": ("gpt-2", {"tokenizer.ggml.add_space_prefix": True, "tokenizer.ggml.add_eos_token": True,
+                                "tokenizer.ggml.add_bos_token": True}),
+}
+ALL = STORED + list(MADE) + ["SmolLM2"]
+
+
+# ---- vocabulary files ----
+
+def rewrite(source, target, changes):
+    """Copies the metadata of a GGUF with some keys changed; no tensors."""
+    import gguf
+    reader = gguf.GGUFReader(source)
+    writer = gguf.GGUFWriter(target, arch="llama")
+    changes = dict(changes)
+    for field in reader.fields.values():
+        if field.name == gguf.Keys.General.ARCHITECTURE or field.name.startswith("GGUF."):
+            continue
+        value = changes.pop(field.name, field.contents())
+        if value is None:
+            continue
+        kind = field.types[0]
+        sub = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
+        writer.add_key_value(field.name, value, kind, sub_type=sub)
+    for key, value in changes.items():
+        if value is not None:
+            kind = gguf.GGUFValueType.BOOL if isinstance(value, bool) else gguf.GGUFValueType.STRING
+            writer.add_key_value(key, value, kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+@pytest.fixture(scope="session")
+def vocab_path(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("vocab")
+
+    def path(name):
+        if name == "SmolLM2":
+            return pathlib.Path(os.environ["RF_SMOLLM2"])
+        if name in STORED:
+            return MODELS / f"ggml-vocab-{name}.gguf"
+        made = folder / f"{name}.gguf"
+        if not made.exists():
+            base, changes = MADE[name]
+            rewrite(MODELS / f"ggml-vocab-{base}.gguf", made, changes)
+        return made
+
+    return path
+
+
+# ---- both sides ----
+
+class Oracle:
+    def __init__(self, path):
+        self.ffi, self.lib = llama.load()
+        params = self.lib.llama_model_default_params()
+        params.vocab_only = True
+        self.model = self.lib.llama_model_load_from_file(str(path).encode(), params)
+        assert self.model != self.ffi.NULL, path
+        self.vocab = self.lib.llama_model_get_vocab(self.model)
+        self.n = self.lib.llama_vocab_n_tokens(self.vocab)
+
+    def close(self):
+        self.lib.llama_model_free(self.model)
+
+    def encode(self, text, special, parse):
+        cap = len(text) + 16
+        ids = self.ffi.new("int32_t[]", cap)
+        n = self.lib.llama_tokenize(self.vocab, text, len(text), ids, cap, special, parse)
+        assert n >= 0
+        return list(ids[0:n])
+
+    def decode(self, ids, special):
+        cap = 64 + 1100 * len(ids)
+        out = self.ffi.new("char[]", cap)
+        n = self.lib.llama_detokenize(self.vocab, ids, len(ids), out, cap, False, special)
+        assert n >= 0
+        return bytes(self.ffi.buffer(out, n))
+
+    def piece(self, token, special):
+        out = self.ffi.new("char[]", 4096)
+        n = self.lib.llama_token_to_piece(self.vocab, token, out, 4096, 0, special)
+        assert n >= 0
+        return bytes(self.ffi.buffer(out, n))
+
+    def eog(self):
+        return [i for i in range(self.n) if self.lib.llama_vocab_is_eog(self.vocab, i)]
+
+
+class Ours:
+    def __init__(self, path):
+        self.p = subprocess.Popen([BUILD / "tests/unit/drive_tokenizer", path], stdin=subprocess.PIPE,
+                                  stdout=subprocess.PIPE)
+
+    def close(self):
+        self.p.stdin.close()
+        assert self.p.wait() == 0
+
+    def ask(self, op, flags=0, data=b""):
+        self.p.stdin.write(struct.pack("<cBI", op, flags, len(data)) + data)
+        self.p.stdin.flush()
+        status, n = struct.unpack("<II", self.p.stdout.read(8))
+        reply = self.p.stdout.read(n)
+        assert status == 0, reply
+        return reply
+
+    def encode(self, text, special, parse):
+        reply = self.ask(b"e", special | parse << 1, text)
+        return list(struct.unpack(f"<{len(reply) // 4}i", reply))
+
+    def decode(self, ids, special):
+        return self.ask(b"d", int(special), struct.pack(f"<{len(ids)}i", *ids))
+
+    def pieces(self, special):
+        data, out, at = self.ask(b"p", int(special)), [], 0
+        while at < len(data):
+            n, = struct.unpack_from("<I", data, at)
+            out.append(data[at + 4:at + 4 + n])
+            at += 4 + n
+        return out
+
+    def facts(self):
+        return self.ask(b"i").decode()
+
+
+@pytest.fixture(scope="module", params=ALL)
+def pair(request, vocab_path):
+    path = vocab_path(request.param)
+    oracle, ours = Oracle(path), Ours(path)
+    yield request.param, oracle, ours
+    ours.close()
+    oracle.close()
+
+
+# ---- random text: valid UTF-8 over the code points that Unicode 15.1 assigns ----
+
+CONTRACTIONS = ["'s", "'t", "'re", "'ve", "'m", "'ll", "'d", "'S", "'T", "'RE", "'vE", "'LL", "'", "''", "\u2019s", "'\u017f"]
+SPACES = [" ", "  ", "   ", "\t", "\n", "\n\n", "\r\n", "\r", "\u00a0", "\u3000", "\u2009", "\x0b", "\x0c", "\u0085",
+          "\u2028", " \n", "\n ", "\t\n  "]
+SPECIALS = ["<|im_start|>", "<|im_end|>", "<|endoftext|>", "<s>", "</s>", "<unk>", "<|begin_of_text|>", "<|eot_id|>",
+            "<start_of_turn>", "<end_of_turn>", "<bos>", "<|user|>", "<|end|>", "<|assistant|>", "<fim_prefix>",
+            "<|START_OF_TURN_TOKEN|>", "<mask>", "<pad>", "<0x0A>", "<|", "|>", "<", "[INST]", "\u2581", "\u2581\u2581",
+            "<|im_start", "im_end|>", "<unused7>", "<|turn>", "<turn|>"]
+EMOJI = ["\U0001f600", "\U0001f468\u200d\U0001f469\u200d\U0001f467", "\U0001f1eb\U0001f1f7", "\u2764\ufe0f", "\U0001f44d\U0001f3fd", "\u00a9", "\u20ac", "\u2190"]
+WORDS = ["the", "Hello", "world", "Ünïcödé", "naïve", "Straße", "İstanbul", "Привет", "мир", "γειά", "שלום", "مرحبا",
+         "नमस्ते", "สวัสดี", "你好世界", "こんにちは", "안녕하세요", "ǅ", "ﬁ", "function", "return", "x_1", "HTTP", "don't",
+         "we'll", "I'M", "3.14", "1234567", "٣٤٥", "½", "Ⅷ", "e\u0301", "a\u0300\u0316", "\u0e33", "\u1e9e"]
+PUNCT = list("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~") + ["...", "--", "==", "\u2026", "\u3002", "\uff0c", "\u00bf", "\u00ab", "\u2014"]
+
+
+def assigned():
+    """Ranges by script-like blocks, only code points this Python knows too: a subset of Unicode 15.1's."""
+    return [cp for cp in range(0x20, 0x110000)
+            if unicodedata.category(chr(cp)) not in ("Cn", "Cs", "Co") and not 0x20000 <= cp < 0x2FA20]
+
+
+ASSIGNED = assigned()
+BY_CATEGORY = {}
+for _cp in ASSIGNED:
+    BY_CATEGORY.setdefault(unicodedata.category(chr(_cp)), []).append(chr(_cp))
+
+
+def some(r, things, low=1, high=12, sep=""):
+    return sep.join(r.choice(things) for _ in range(r.randint(low, high)))
+
+
+GENERATORS = [
+    lambda r: some(r, WORDS, 1, 10, " "),
+    lambda r: some(r, WORDS + SPACES + PUNCT, 1, 20),
+    lambda r: some(r, SPACES, 1, 12) + some(r, WORDS, 0, 2) + some(r, SPACES, 0, 6),
+    lambda r: "".join(str(r.randint(0, 10 ** r.randint(1, 12))) + r.choice(["", " ", ".", ",", "\n", "\u0660", "a"]) for _ in range(r.randint(1, 6))),
+    lambda r: "".join(r.choice(WORDS) + r.choice(CONTRACTIONS) + r.choice(["", " ", "s", "1"]) for _ in range(r.randint(1, 6))),
+    lambda r: some(r, SPECIALS + WORDS + SPACES, 1, 10),
+    lambda r: some(r, EMOJI + WORDS[:4] + [" "], 1, 10),
+    lambda r: "".join(r.choice("aeinou") + some(r, BY_CATEGORY["Mn"], 0, 3) for _ in range(r.randint(1, 8))),
+    lambda r: "".join(chr(r.choice(ASSIGNED)) for _ in range(r.randint(1, 24))),
+    lambda r: "".join(r.choice(BY_CATEGORY[r.choice(list(BY_CATEGORY))]) for _ in range(r.randint(1, 24))),
+    lambda r: "".join(chr(r.randint(0x20, 0x7e)) for _ in range(r.randint(1, 40))),
+    lambda r: "".join(r.choice("ab \n1'.") for _ in range(r.randint(1, 40))),
+    lambda r: r.choice(["a", " ", "\n", "1", "é", "中", "=", "-", "\u0301", "\U0001f600", "<", "\t"]) * r.randint(1, 300),
+    lambda r: "".join(chr(r.randint(0, 0x7f)) for _ in range(r.randint(1, 30))).replace("\0", ""),
+]
+
+
+def random_texts(name, n):
+    r = random.Random(f"tokenizer {name}")
+    for i in range(n):
+        yield GENERATORS[i % len(GENERATORS)](r).encode()
+
+
+# ---- tests ----
+
+@pytest.mark.parametrize("name", [n for n in STORED if (MODELS / f"ggml-vocab-{n}.gguf.inp").exists()])
+def test_vectors(name, vocab_path):
+    """The pairs that stand beside the vocabularies."""
+    base = MODELS / f"ggml-vocab-{name}.gguf"
+    texts = pathlib.Path(f"{base}.inp").read_bytes().decode().split("\n__ggml_vocab_test__\n")
+    wanted = pathlib.Path(f"{base}.out").read_text().split("\n")
+    ours = Ours(base)
+    bad = [(t, w) for t, w in zip(texts, wanted) if ours.encode(t.encode(), 0, 0) != [int(x) for x in w.split()]]
+    ours.close()
+    assert len(texts) > 40 and not bad
+
+
+def test_random_text(pair):
+    name, oracle, ours = pair
+    bad = []
+    for i, text in enumerate(random_texts(name, N_RANDOM)):
+        special, parse = i & 1, i >> 1 & 1
+        if ours.encode(text, special, parse) != oracle.encode(text, special, parse):
+            bad.append((text, special, parse))
+    assert not bad, (len(bad), bad[:5])
+
+
+def test_pieces(pair):
+    """Every id, with and without special tokens."""
+    name, oracle, ours = pair
+    for special in (0, 1):
+        bad = [(i, got) for i, got in enumerate(ours.pieces(special)) if got != oracle.piece(i, special)]
+        assert not bad, (special, len(bad), [(i, got, oracle.piece(i, special)) for i, got in bad[:5]])
+
+
+def test_detokenize(pair):
+    name, oracle, ours = pair
+    r = random.Random(f"detokenize {name}")
+    for i, text in enumerate(random_texts(name, N_RANDOM // 5)):
+        ids = oracle.encode(text, i & 1, 1)
+        if i % 3 == 0:
+            ids += [r.randrange(oracle.n) for _ in range(r.randint(1, 10))]
+        for special in (0, 1):
+            assert ours.decode(ids, special) == oracle.decode(ids, special), (text, ids, special)
+
+
+def test_facts(pair):
+    """Special ids and the set that ends a generation. eot may be any of several; it is in the set in any case."""
+    name, oracle, ours = pair
+    facts = ours.facts()
+    head, eog = facts.split(" eog")
+    assert [int(x) for x in eog.split()] == oracle.eog()
+    words = head.split()
+    for label, ask in (("bos", "bos"), ("eos", "eos"), ("sep", "sep"), ("pad", "pad"), ("pre", "fim_pre"),
+                       ("suf", "fim_suf"), ("mid", "fim_mid")):
+        assert int(words[words.index(label) + 1]) == getattr(oracle.lib, f"llama_vocab_{ask}")(oracle.vocab), (label, facts)
+    add = words.index("add")
+    assert int(words[add + 1]) == oracle.lib.llama_vocab_get_add_bos(oracle.vocab)
+    assert int(words[add + 2]) == oracle.lib.llama_vocab_get_add_eos(oracle.vocab)
+
+
+def test_bytes_survive(pair):
+    """Arbitrary bytes: an answer, and the same one twice."""
+    name, _, ours = pair
+    r = random.Random(f"bytes {name}")
+    for _ in range(300):
+        data = r.randbytes(r.randint(1, 200))
+        ids = ours.encode(data, 0, 1)
+        assert ids == ours.encode(data, 0, 1)
+        ours.decode(ids, True)
+
+
+def test_unknown_pre_tokenizer(vocab_path, tmp_path):
+    target = tmp_path / "x.gguf"
+    rewrite(MODELS / "ggml-vocab-gpt-2.gguf", target, {"tokenizer.ggml.pre": "no-such-thing"})
+    done = subprocess.run([BUILD / "tests/unit/drive_tokenizer", target], stdin=subprocess.DEVNULL, capture_output=True)
+    assert done.returncode == 1 and done.stdout.startswith(b"model.pre_tokenizer ") and b"no-such-thing" in done.stdout
