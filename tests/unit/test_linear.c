@@ -151,8 +151,10 @@ static void check_tier(const cpu_ops *ops) {
 static void ops_of(cpu_ops *ops, cpu_tier tier) {
     *ops = (cpu_ops){.name = tier == TIER_AVX512 ? "avx512" : "avx2"};
     if (tier > cpu_tier_best()) return;
-    if (tier == TIER_AVX512) cpu_ops_avx512_linear(ops);
-    else cpu_ops_avx2_linear(ops);
+    if (tier == TIER_AVX512)
+        cpu_ops_avx512_linear(ops);
+    else
+        cpu_ops_avx2_linear(ops);
 }
 
 static void test_avx2(void **state) {

@@ -211,6 +211,12 @@ INLINE void add_minima(__m256 *sum, const uint8_t *dmin, const uint8_t *mn, int1
     }
 }
 
+/* Touches a super-block's header in address order before its parts are wanted out of order: the hardware's prefetch follows
+ * strict upward streams only (Q2_K, one column: 7 GB/s without, 20 with). */
+INLINE void touch(const uint8_t *p, const uint8_t *end) {
+    for (; p < end; p += VECTOR) _mm_prefetch((const char *)p, _MM_HINT_T0);
+}
+
 INLINE void tile_super(float *acc, const uint8_t *p, uint32_t k, const cpu_act *x, uint32_t col, shape s, uint32_t n) {
     __m256 sum[2][MAX_COL];
     __m256i isum[2][MAX_COL];
@@ -220,6 +226,7 @@ INLINE void tile_super(float *acc, const uint8_t *p, uint32_t k, const cpu_act *
         const float *scale = x->scale + (size_t)at * x->n_tok + col;
         const uint8_t *sc = p + (s.has_min ? 64 : 32), *mn = sc + 16 * s.n_sub,
                       *codes = s.has_min ? mn + 16 * s.n_sub : mn;
+        touch(p, codes);
         for (uint32_t c = 0; c < n; c++) isum[0][c] = isum[1][c] = _mm256_setzero_si256();
         for (int b = 0; b < 8; b++) {
             const size_t block = here + (size_t)b * x->n_tok;
