@@ -8,13 +8,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-void *mem_alloc(size_t n_bytes);              /* NULL: out of memory. n_bytes 0 gives a unique block */
-void *mem_zalloc(size_t n_bytes);             /* zeroed */
-void *mem_array(size_t n, size_t elem_bytes); /* zeroed; NULL on overflow of the product too */
-void *mem_resize(void *p, size_t n_bytes);    /* as realloc; p stays valid when NULL comes back */
+void *mem_alloc(size_t n_bytes);                 /* NULL: out of memory. n_bytes 0 gives a unique block */
+void *mem_zalloc(size_t n_bytes);                /* zeroed */
+void *mem_array(size_t n, size_t elem_bytes);    /* zeroed; NULL on overflow of the product too */
+void *mem_resize(void *p, size_t n_bytes);       /* as realloc; p stays valid when NULL comes back */
 void *mem_aligned(size_t n_bytes, size_t align); /* zeroed; align a power of two */
-char *mem_strndup(const char *p, size_t n);   /* n bytes and a terminator */
-void mem_free(void *p);                       /* NULL is fine */
+char *mem_strndup(const char *p, size_t n);      /* n bytes and a terminator */
+void mem_free(void *p);                          /* NULL is fine */
 
 /* Anonymous pages for large blocks (weights, KV, activations): zeroed, 2 MiB aligned where that fits, huge pages asked
  * for. Resident only as touched. Counted and failed like the others. */

@@ -18,7 +18,7 @@ str str_of(const char *z); /* of a terminated string, NULL gives an empty one */
 bool str_eq(str a, str b);
 bool str_is(str a, const char *z);
 bool str_starts(str a, const char *z);
-bool str_is_utf8(str s); /* well-formed: no overlong form, no surrogate, nothing past U+10FFFF */
+bool str_is_utf8(str s);  /* well-formed: no overlong form, no surrogate, nothing past U+10FFFF */
 uint64_t str_hash(str s); /* FNV-1a with a final mix; not for hostile tables without a cap on their size */
 
 typedef struct {

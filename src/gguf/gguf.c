@@ -103,6 +103,15 @@ uint64_t gguf_file_bytes(const gguf *g) {
     return n;
 }
 
+uint64_t gguf_header_bytes(const gguf *g) {
+    uint64_t n = g->n_tensors * sizeof *g->tensor + g->tensor_names.n_slots * sizeof *g->tensor_names.slot;
+    for (size_t i = 0; i < g->n_shards; i++) {
+        const shard *s = &g->shard[i];
+        n += s->header_bytes + s->n_kv * sizeof *s->kv + s->kv_names.n_slots * sizeof *s->kv_names.slot;
+    }
+    return n;
+}
+
 status gguf_check(const gguf *g, err *e) {
     status rc = OK;
     for (size_t i = 0; !rc && i < g->n_shards; i++) rc = file_map_check(g->shard[i].file, e);

@@ -71,7 +71,8 @@ void gguf_close(gguf *g); /* NULL is fine */
 
 const char *gguf_path(const gguf *g);
 uint32_t gguf_version(const gguf *g);
-uint64_t gguf_file_bytes(const gguf *g); /* of all shards */
+uint64_t gguf_file_bytes(const gguf *g);   /* of all shards */
+uint64_t gguf_header_bytes(const gguf *g); /* memory of the headers, once read: their bytes and our tables */
 uint32_t gguf_n_shards(const gguf *g);
 MUST_CHECK status gguf_check(const gguf *g,
                              err *e); /* ERR_FILE_CHANGED when any shard was lost or changed since open */

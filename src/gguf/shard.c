@@ -48,6 +48,7 @@ static status parse(shard *s, err *e) {
     if (!rc) rc = read_counts(s, &r, e);
     if (!rc) rc = kv_parse(s, &r, e);
     if (!rc) rc = tensor_parse(s, &r, e);
+    s->header_bytes = (uint64_t)(r.at - data);
     return rc;
 }
 

@@ -26,6 +26,7 @@ enum {
 typedef struct {
     file_map *file;
     uint32_t version;
+    uint64_t header_bytes; /* up to the end of the tensor infos */
     gguf_kv *kv;
     size_t n_kv;
     names kv_names;

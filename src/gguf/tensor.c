@@ -48,7 +48,8 @@ static status read_type(reader *r, gguf_tensor *t, uint64_t n_elems, err *e) {
     if (t->dim[0] % info->block_elems)
         return fail(e, ERR_GGUF_TENSOR, "tensor '%.*s': rows of %" PRIu64 " elements are no whole blocks of %s (%u)",
                     STR(t->name), t->dim[0], info->name, info->block_elems);
-    if (__builtin_mul_overflow(n_elems / info->block_elems, (uint64_t)info->block_bytes, &t->n_bytes))
+    if (__builtin_mul_overflow(n_elems / info->block_elems, (uint64_t)info->block_bytes, &t->n_bytes) ||
+        t->n_bytes > INT64_MAX)
         return fail(e, ERR_GGUF_TENSOR, "tensor '%.*s': its size in bytes overflows", STR(t->name));
     t->type = (quant_type)type;
     return OK;
@@ -67,7 +68,7 @@ static status place(gguf_tensor *t, uint64_t offset, const section *data, uint64
     if (offset % data->align)
         return fail(e, ERR_GGUF_TENSOR, "tensor '%.*s': offset %" PRIu64 " is no multiple of the alignment %" PRIu64,
                     STR(t->name), offset, data->align);
-    if (__builtin_add_overflow(offset, t->n_bytes, &stop))
+    if (__builtin_add_overflow(offset, t->n_bytes, &stop) || stop > INT64_MAX)
         return fail(e, ERR_GGUF_TENSOR, "tensor '%.*s': offset %" PRIu64 " and size %" PRIu64 " overflow", STR(t->name),
                     offset, t->n_bytes);
     if (offset < *end)

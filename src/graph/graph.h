@@ -80,6 +80,7 @@ typedef union { /* zeroed before it is set: CSE compares bytes */
     struct {
         float eps;
         uint32_t group;
+        graph_dtype dtype; /* norm_quantize only: q8, q8k */
     } norm;
     struct {
         uint32_t n_rot, orig_ctx;
@@ -106,10 +107,10 @@ typedef union { /* zeroed before it is set: CSE compares bytes */
         uint32_t residual;
     } linear; /* 1: the last input is added to the result */
     struct {
-        uint32_t offset;
+        uint32_t offset, width;
     } view;            /* elements */
     float f;           /* scale, softcap */
-    graph_dtype dtype; /* quantize */
+    graph_dtype dtype; /* quantize, swiglu_quantize, geglu_quantize */
 } graph_params;
 
 struct node {
@@ -125,7 +126,7 @@ struct node {
     weight_layout layout;      /* OP_WEIGHT */
     int32_t layer;             /* model layer, -1 outside */
     const char *label;         /* "attn_q", for dumps and messages; static or in the arena */
-    uint32_t n_uses;           /* by live nodes; kept by graph_count_uses */
+    uint32_t n_uses;           /* by live nodes, and one for being the result; 0: dead. Kept by graph_count_uses */
     uint32_t device;           /* set by placement: index of a backend */
 };
 
@@ -133,9 +134,10 @@ typedef struct {
     arena mem;
     node **nodes; /* in an order where inputs come first */
     uint32_t n_nodes, cap;
-    node *result;  /* logits, f32 [O, n_vocab] */
-    int32_t layer; /* stamped on new nodes */
-    err *e;        /* first failure while building: graph_add returns NULL from then on, and passes NULL through */
+    uint32_t n_sorted; /* nodes before it stand in order; rules append behind it until the end of their pass */
+    node *result;      /* logits, f32 [O, n_vocab] */
+    int32_t layer;     /* stamped on new nodes */
+    err *e;            /* first failure while building: graph_add returns NULL from then on, and passes NULL through */
     status failed;
 } graph;
 
@@ -168,7 +170,7 @@ MUST_CHECK status graph_sort(graph *g, err *e); /* drops what the result does no
 typedef struct {
     const char *name;
     graph_op op;                       /* tried at nodes of this op; OP_COUNT: at all */
-    node *(*apply)(graph *g, node *n); /* a replacement for n, or NULL to leave it */
+    node *(*apply)(graph *g, node *n); /* a replacement for n; n itself, changed in place; or NULL to leave it */
 } graph_rule;
 
 typedef struct {

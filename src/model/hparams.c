@@ -121,7 +121,8 @@ static status read_vocab(model_info *m, const keys *k) {
 
 static status read_experts(model_info *m, const keys *k) {
     status s = keys_u32(k, "expert_count", 0, MODEL_MAX_EXPERTS, &m->n_expert);
-    if (!s && m->n_expert) s = keys_need_u32(k, "expert_used_count", 1, m->n_expert, &m->n_expert_used);
+    uint32_t most = m->n_expert < GRAPH_MAX_USED_EXPERTS ? m->n_expert : GRAPH_MAX_USED_EXPERTS;
+    if (!s && m->n_expert) s = keys_need_u32(k, "expert_used_count", 1, most, &m->n_expert_used);
     if (!s && !m->n_expert) s = keys_u32(k, "expert_used_count", 0, 0, &m->n_expert_used);
     m->expert_weights_scale = 1.0f;
     return s;

@@ -9,7 +9,7 @@
  *
  * 2-bit q: each half of the super-block (128 values) has 32 bytes; value 32*j + l of the half is bits 2j of byte l.
  * Nibbles of Q4_K and Q5_K: each 64 values have 32 bytes, the first 32 values the low halves, the next the high ones.
- * Every product and the difference are rounded one by one, left to right, as in ggml's reference. */
+ * 11 bits of d, at most 7 of a scale and 5 of q: every product is exact in a float, only the difference rounds, once. */
 #include "quant/decode.h"
 
 /* Sub-block s of 8 in the 12 bytes of Q4_K and Q5_K. The first four scales and minima are the low six bits of bytes 0-3

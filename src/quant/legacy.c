@@ -7,7 +7,7 @@
  *   Q8_0  | d | 32 signed bytes |                        value = q * d
  *
  * Byte i of the nibbles holds value i in its low half and value i + 16 in its high half; bit i of the fifth bits belongs
- * to value i. The product is rounded, then the sum: two roundings, as ggml's reference has them. */
+ * to value i. An f16 has 11 bits and q at most 7, so every product is exact: only adding m rounds, fused or not. */
 #include "quant/decode.h"
 
 #include <math.h>

@@ -3,7 +3,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 
-#include <math.h>
+#include <pthread.h>
 #include <string.h>
 
 typedef enum { WAITING, PREFILL, DECODE, DONE } request_state;
@@ -33,7 +33,9 @@ struct sched {
     exec_options shape;
     uint32_t context, n_vocab;
     kv_pool *pages;
-    sched_request *first;
+    sched_request *first; /* running and waiting, oldest first; the stepping thread's */
+    pthread_mutex_t lock; /* guards inbox */
+    sched_request *inbox, **inbox_end;
     /* the batch of the running step, sized once */
     int32_t *token, *pos, *out_row;
     uint32_t *seq;
@@ -51,6 +53,8 @@ status sched_open(sched **out, exec *x, const tokenizer *t, const exec_options *
     s->t = t;
     s->shape = *shape;
     s->context = context;
+    pthread_mutex_init(&s->lock, NULL);
+    s->inbox_end = &s->inbox;
     s->n_vocab = exec_model(x)->n_vocab;
     s->pages = kv_pool_new(shape->n_pages);
     s->token = mem_array(shape->max_tok, sizeof *s->token);
@@ -68,12 +72,14 @@ status sched_open(sched **out, exec *x, const tokenizer *t, const exec_options *
     return ok ? OK : fail(e, ERR_NOMEM, "scheduler");
 }
 
+static void take_inbox(sched *s);
+
 static void drop_pages(sched *s, sched_request *r) {
     for (uint32_t i = 0; i < r->n_pages; i++) kv_pool_drop(s->pages, r->pages[i]);
     r->n_pages = 0;
 }
 
-static void free_request(sched_request *r) {
+void sched_request_free(sched_request *r) {
     if (!r) return;
     stop_matcher_free(r->stops);
     strbuf_free(&r->piece);
@@ -88,11 +94,13 @@ static void free_request(sched_request *r) {
 
 void sched_close(sched *s) {
     if (!s) return;
+    take_inbox(s);
+    pthread_mutex_destroy(&s->lock);
     while (s->first) {
         sched_request *r = s->first;
         s->first = r->next;
         drop_pages(s, r);
-        free_request(r);
+        sched_request_free(r);
     }
     kv_pool_free(s->pages);
     mem_free(s->token);
@@ -159,31 +167,35 @@ status sched_submit(sched *s, const sched_params *p, sched_request **out, err *e
     sched_request *r = mem_zalloc(sizeof *r);
     rc = r ? fill_request(s, r, p, e) : fail(e, ERR_NOMEM, "request");
     if (rc) {
-        free_request(r);
+        sched_request_free(r);
         return rc;
     }
-    sched_request **at = &s->first;
-    while (*at) at = &(*at)->next;
-    *out = *at = r;
+    *out = r;
+    pthread_mutex_lock(&s->lock);
+    *s->inbox_end = r;
+    s->inbox_end = &r->next;
+    pthread_mutex_unlock(&s->lock);
     return OK;
 }
 
 void sched_cancel(sched_request *r) { atomic_store(&r->cancelled, true); }
 
-void sched_release(sched *s, sched_request *r) {
-    for (sched_request **at = &s->first; *at; at = &(*at)->next)
-        if (*at == r) {
-            *at = r->next;
-            break;
-        }
-    drop_pages(s, r);
-    free_request(r);
+bool sched_has_work(sched *s) {
+    pthread_mutex_lock(&s->lock);
+    bool work = s->inbox || s->first;
+    pthread_mutex_unlock(&s->lock);
+    return work;
 }
 
-bool sched_has_work(const sched *s) {
-    for (const sched_request *r = s->first; r; r = r->next)
-        if (r->state != DONE) return true;
-    return false;
+static void take_inbox(sched *s) {
+    pthread_mutex_lock(&s->lock);
+    sched_request *in = s->inbox;
+    s->inbox = NULL;
+    s->inbox_end = &s->inbox;
+    pthread_mutex_unlock(&s->lock);
+    sched_request **at = &s->first;
+    while (*at) at = &(*at)->next;
+    *at = in;
 }
 
 /* --- building the batch ----------------------------------------------------------------------------------------------- */
@@ -216,6 +228,7 @@ static void add_tokens(sched *s, sched_request *r, uint32_t n) {
         b->n_tok++;
     }
     bool sample = generates && r->n_done + n == r->n_log && !wants_all_logits(r);
+    r->result.n_top = r->p.n_top;
     s->seqs[b->n_seq] = (exec_seq){.pages = r->pages,
                                    .sampling = sample ? &r->p.sampling : NULL,
                                    .history = r->log,
@@ -234,7 +247,7 @@ static void add_decodes(sched *s) {
 
 static void add_prefill(sched *s) {
     for (sched_request *r = s->first; r; r = r->next) {
-        if (r->state == DECODE || r->state == DONE) continue;
+        if (r->state == DECODE) continue;
         uint32_t room = s->shape.max_tok - s->batch.n_tok, n = r->n_log - r->n_done;
         if (wants_all_logits(r) && room > s->shape.max_out - s->batch.n_out) room = s->shape.max_out - s->batch.n_out;
         if (n > room) n = room;
@@ -249,6 +262,17 @@ static void add_prefill(sched *s) {
 
 /* --- after the step --------------------------------------------------------------------------------------------------- */
 
+/* The scheduler's last touch but for the event itself. */
+static void let_go(sched *s, sched_request *r) {
+    drop_pages(s, r);
+    r->state = DONE;
+    for (sched_request **at = &s->first; *at; at = &(*at)->next)
+        if (*at == r) {
+            *at = r->next;
+            return;
+        }
+}
+
 static void finish(sched *s, sched_request *r, finish_reason why) {
     if (why != FINISH_NONE) {
         strbuf_clear(&r->whole);
@@ -259,8 +283,7 @@ static void finish(sched *s, sched_request *r, finish_reason why) {
         if (r->show.n && r->p.events.token)
             r->p.events.token(r->p.user, TOKEN_NONE, 0.0f, NULL, 0, r->show.p, r->show.n);
     }
-    drop_pages(s, r);
-    r->state = DONE;
+    let_go(s, r);
     int64_t first = r->first_us ? r->first_us : r->last_us;
     sched_timings t = {.prompt_us = first - r->started_us,
                        .predicted_us = r->last_us - first,
@@ -270,8 +293,7 @@ static void finish(sched *s, sched_request *r, finish_reason why) {
 }
 
 static void fail_request(sched *s, sched_request *r, const err *e) {
-    drop_pages(s, r);
-    r->state = DONE;
+    let_go(s, r);
     r->p.events.failed(r->p.user, e);
 }
 
@@ -332,15 +354,17 @@ static void deliver(sched *s) {
 }
 
 static void see_cancels(sched *s) {
-    for (sched_request *r = s->first; r; r = r->next)
-        if (r->state != DONE && atomic_load(&r->cancelled)) {
-            if (!r->started_us) r->started_us = r->last_us = clock_us();
-            finish(s, r, FINISH_CANCELLED);
-        }
+    for (sched_request *r = s->first, *next; r; r = next) {
+        next = r->next;
+        if (!atomic_load(&r->cancelled)) continue;
+        if (!r->started_us) r->started_us = r->last_us = clock_us();
+        finish(s, r, FINISH_CANCELLED);
+    }
 }
 
 status sched_step(sched *s, err *e) {
     s->batch = (exec_batch){.token = s->token, .pos = s->pos, .seq = s->seq, .out_row = s->out_row, .seqs = s->seqs};
+    take_inbox(s);
     see_cancels(s);
     add_decodes(s);
     add_prefill(s);

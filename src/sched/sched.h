@@ -1,6 +1,6 @@
 /* The scheduler: owns the requests, their token logs and pages, and decides what each step computes: one token for every
  * running sequence first, then prompt chunks up to the step's budget. Everything needed to go on is here; the executor only
- * computes. One thread calls everything but sched_cancel. */
+ * computes. One thread calls sched_step; requests are made, submitted, cancelled and freed by any thread. */
 #ifndef ROCMFORGE_SCHED_SCHED_H
 #define ROCMFORGE_SCHED_SCHED_H
 
@@ -51,12 +51,13 @@ MUST_CHECK status sched_open(sched **out, exec *x, const tokenizer *t, const exe
                              err *e);
 void sched_close(sched *s); /* requests still open are cancelled without an event */
 
-/* Checks and queues. The request lives until `finished` or `failed` was called and sched_release dropped it. */
+/* Checks, copies and queues. The scheduler lets go of a request before its last event (finished or failed); from then on it
+ * is the submitter's to free. Any thread. */
 MUST_CHECK status sched_submit(sched *s, const sched_params *p, sched_request **out, err *e);
-void sched_cancel(sched_request *r);            /* any thread, also a signal handler; seen before the next step */
-void sched_release(sched *s, sched_request *r); /* after its last event */
+void sched_cancel(sched_request *r);       /* any thread, also a signal handler; seen before the next step */
+void sched_request_free(sched_request *r); /* after its last event; NULL is fine */
 
-bool sched_has_work(const sched *s);
+bool sched_has_work(sched *s); /* any thread */
 /* One step. Failures of one request are its `failed` event; an error returned here is the engine's end. */
 MUST_CHECK status sched_step(sched *s, err *e);
 

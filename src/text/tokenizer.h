@@ -37,10 +37,10 @@ typedef struct {
 } tokenizer_info;
 const tokenizer_info *tokenizer_get_info(const tokenizer *t);
 
-bool tokenizer_is_eog(
-    const tokenizer *t,
-    token_id
-        id); /* end of generation is a set: eos, eot, eom, and by text <|im_end|>, <|eot_id|>, <end_of_turn>, ... as llama.cpp's list */
+size_t tokenizer_bytes(const tokenizer *t); /* of memory it holds, for the memory plan */
+
+/* End of generation is a set: eos, eot, eom, and by text <|im_end|>, <|eot_id|>, <end_of_turn>, ... as llama.cpp's list. */
+bool tokenizer_is_eog(const tokenizer *t, token_id id);
 size_t tokenizer_eog_ids(const tokenizer *t, const token_id **out);
 token_kind tokenizer_kind(const tokenizer *t, token_id id);
 str tokenizer_text(const tokenizer *t, token_id id);   /* as stored in the file; empty for an id out of range */

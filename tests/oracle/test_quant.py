@@ -111,8 +111,8 @@ def test_encode_q8_0(ggml):
     rng = np.random.default_rng(2)
     x = rng.standard_normal((20000, 32)).astype(np.float32)
     x *= np.exp2(rng.integers(-40, 20, (20000, 1))).astype(np.float32)
-    x[:500] = rng.integers(-127, 128, (500, 32)) / 2  # amax 63.5: halves, to see the rounding
-    x[:500, 0] = 63.5
+    x[:500] = rng.integers(-127, 127, (500, 32)) + 0.5  # amax 127, so d is 1: halves are rounded away from zero
+    x[:500, 0] = 127
     x[500:510] = 0
     theirs = np.zeros(20000 * 34, np.uint8)
     f = traits(ggml, 8).from_float_ref

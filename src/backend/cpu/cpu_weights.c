@@ -62,16 +62,18 @@ typedef struct {
     const gguf_tensor *t;
     const cpu_weight *w;
     uint8_t *dst;
+    uint32_t first, end; /* panels of this slice, counted over all experts */
 } pack_job;
 
-enum { PACK_PANELS = 8 }; /* panels a chunk */
+/* Panels a chunk; bytes a slice: after each the file's pages are given back, so that loading never holds two copies. */
+enum { PACK_PANELS = 8, SLICE_BYTES = 8 << 20 };
 
 static void pack_chunk(void *ctx, uint32_t chunk, uint32_t worker) {
     (void)worker;
     const pack_job *j = ctx;
     const cpu_weight *w = j->w;
-    uint32_t last = min_u32((chunk + 1) * PACK_PANELS, w->n_panels * w->n_expert);
-    for (uint32_t i = chunk * PACK_PANELS; i < last; i++) {
+    uint32_t first = j->first + chunk * PACK_PANELS, end = min_u32(first + PACK_PANELS, j->end);
+    for (uint32_t i = first; i < end; i++) {
         uint32_t expert = i / w->n_panels, row = i % w->n_panels * PANEL_ROWS;
         const uint8_t *src = j->t->data + ((size_t)expert * w->n_rows + row) * w->row_bytes;
         panel_pack(j->dst + i * w->panel_size, src, w->row_bytes, min_u32(PANEL_ROWS, w->n_rows - row), w->type, w->k);
@@ -80,8 +82,14 @@ static void pack_chunk(void *ctx, uint32_t chunk, uint32_t worker) {
 
 static void load_one(cpu_backend *c, const gguf_tensor *t, cpu_weight *w, uint8_t *dst) {
     if (w->panels) {
+        uint32_t total = w->n_panels * w->n_expert,
+                 slice = max_u32(PACK_PANELS, (uint32_t)(SLICE_BYTES / w->panel_size));
         pack_job j = {.t = t, .w = w, .dst = dst};
-        pool_run(c->pool, pack_chunk, &j, (w->n_panels * w->n_expert + PACK_PANELS - 1) / PACK_PANELS);
+        for (j.first = 0; j.first < total; j.first = j.end) {
+            j.end = total - j.first > slice ? j.first + slice : total;
+            pool_run(c->pool, pack_chunk, &j, (j.end - j.first + PACK_PANELS - 1) / PACK_PANELS);
+            file_map_release(t->file, t->data, (size_t)((double)t->n_bytes * j.end / total));
+        }
         file_map_release(t->file, t->data, t->n_bytes);
     } else {
         quant_lookup(t->type)->decode((float *)dst, t->data, w->k);

@@ -1,0 +1,35 @@
+/* What the files of this room share: the objects behind rocmforge.h. */
+#ifndef ROCMFORGE_API_API_H
+#define ROCMFORGE_API_API_H
+
+#include "rocmforge.h"
+
+#include "base/err.h"
+#include "base/json.h"
+#include "exec/exec.h"
+#include "gguf/gguf.h"
+#include "model/model.h"
+#include "text/tokenizer.h"
+
+struct rf_model {
+    gguf *file;
+    tokenizer *text;
+    model_info info; /* strings are views into file */
+};
+
+/* An engine's shape, with every default settled. */
+typedef struct {
+    exec_options exec;
+    uint32_t context, parallel, threads;
+    int tier;
+    char reason[160]; /* why this device */
+} api_shape;
+
+/* Checks the options against the model. ERR_RANGE, ERR_USAGE, ERR_UNSUPPORTED, ERR_CPU_TIER. */
+status api_shape_make(api_shape *s, const rf_model *m, const rf_engine_options *opt, err *e);
+status api_open_backend(backend **out, const api_shape *s, err *e);
+
+bool api_result(status s, const err *e, rf_error *out); /* s == OK, else fills *out */
+char *api_json(json_t *v, status *s, err *e);           /* takes v; NULL: no memory */
+
+#endif

@@ -1,0 +1,258 @@
+/* Engines and requests: a model on a device behind one thread, which runs the scheduler while there is work. */
+#include "api/api.h"
+
+#include "backend/cpu/cpu.h"
+#include "base/clock.h"
+#include "base/mem.h"
+#include "sched/sched.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+struct rf_engine {
+    rf_model *model;
+    exec *x;
+    sched *sched;
+    api_shape shape;
+    int64_t load_us;
+    pthread_t thread;
+    bool running;
+    pthread_mutex_t lock; /* guards stop and `done` of requests; `wake`: work or stop, `news`: a request ended */
+    pthread_cond_t wake, news;
+    bool stop;
+    err dead; /* why the engine failed for good; code OK while it lives */
+};
+
+struct rf_request {
+    rf_engine *engine;
+    sched_request *inner;
+    rf_callback cb;
+    void *user;
+    bool done; /* under engine->lock */
+};
+
+static void *engine_main(void *arg) {
+    rf_engine *g = arg;
+    pthread_mutex_lock(&g->lock);
+    while (!g->stop) {
+        if (!sched_has_work(g->sched)) {
+            pthread_cond_wait(&g->wake, &g->lock);
+            continue;
+        }
+        pthread_mutex_unlock(&g->lock);
+        err e = {0};
+        status s = sched_step(g->sched, &e);
+        pthread_mutex_lock(&g->lock);
+        if (s) g->dead = e; /* those of the step were told; later requests are refused with the reason */
+    }
+    pthread_mutex_unlock(&g->lock);
+    return NULL;
+}
+
+static status start(rf_engine *g, err *e) {
+    pthread_mutex_init(&g->lock, NULL);
+    pthread_cond_init(&g->wake, NULL);
+    pthread_cond_init(&g->news, NULL);
+    int rc = pthread_create(&g->thread, NULL, engine_main, g);
+    g->running = rc == 0;
+    return rc ? fail(e, ERR_NOMEM, "cannot start the engine's thread: %s", strerror(rc)) : OK;
+}
+
+bool rf_engine_open(rf_engine **out, rf_model *m, const rf_engine_options *opt, rf_error *e) {
+    static const rf_engine_options defaults;
+    if (!opt) opt = &defaults;
+    *out = NULL;
+    err why = {0};
+    int64_t t0 = clock_us();
+    rf_engine *g = mem_zalloc(sizeof *g);
+    status s = g ? api_shape_make(&g->shape, m, opt, &why) : fail(&why, ERR_NOMEM, "engine");
+    backend *b = NULL;
+    if (!s) s = api_open_backend(&b, &g->shape, &why);
+    if (!s) s = exec_open(&g->x, m->file, &g->shape.exec, &b, 1, opt->progress, opt->user, &why);
+    if (!s) s = sched_open(&g->sched, g->x, m->text, &g->shape.exec, g->shape.context, &why);
+    if (g) g->model = m;
+    if (!s) s = start(g, &why);
+    if (!s) g->load_us = clock_us() - t0;
+    if (s)
+        rf_engine_close(g);
+    else
+        *out = g;
+    return api_result(s, &why, e);
+}
+
+void rf_engine_close(rf_engine *g) {
+    if (!g) return;
+    if (g->running) {
+        pthread_mutex_lock(&g->lock);
+        g->stop = true;
+        pthread_cond_signal(&g->wake);
+        pthread_mutex_unlock(&g->lock);
+        pthread_join(g->thread, NULL);
+        pthread_cond_destroy(&g->wake);
+        pthread_cond_destroy(&g->news);
+        pthread_mutex_destroy(&g->lock);
+    }
+    sched_close(g->sched);
+    exec_close(g->x);
+    mem_free(g);
+}
+
+uint32_t rf_engine_context(const rf_engine *g) { return g->shape.context; }
+
+char *rf_engine_info(const rf_engine *g) {
+    strbuf name = {0};
+    exec_device(g->x, &name);
+    const exec_options *x = &g->shape.exec;
+    uint64_t weights, kv;
+    exec_traffic(g->x, &weights, &kv);
+    json_t *v = json_pack("{s{ss so ss} si si si si ss ss sf sI sI}", "device", "kind", "cpu", "name",
+                          json_text(name.p ? name.p : "", name.n), "reason", g->shape.reason, "context",
+                          (int)g->shape.context, "parallel", (int)g->shape.parallel, "threads", (int)g->shape.threads,
+                          "ubatch", (int)x->max_tok, "cache_type_k", quant_lookup(x->type_k)->name, "cache_type_v",
+                          quant_lookup(x->type_v)->name, "load_ms", (double)g->load_us / 1000.0, "read_bytes_per_token",
+                          (json_int_t)weights, "kv_bytes_per_token", (json_int_t)kv);
+    strbuf_free(&name);
+    status s;
+    return api_json(v, &s, NULL);
+}
+
+/* --- requests --------------------------------------------------------------------------------------------------------- */
+_Static_assert(sizeof(rf_alternative) == sizeof(sample_top) &&
+                   offsetof(rf_alternative, logprob) == offsetof(sample_top, logprob),
+               "alternatives are passed through");
+_Static_assert(sizeof(rf_logit_bias) == sizeof(sample_bias) &&
+                   offsetof(rf_logit_bias, bias) == offsetof(sample_bias, bias),
+               "biases are passed through");
+
+static void on_token(void *user, int32_t id, float logprob, const sample_top *top, uint32_t n_top, const char *text,
+                     size_t n) {
+    rf_request *r = user;
+    rf_event ev = {.kind = RF_EVENT_TOKEN, .id = id, .logprob = logprob, .n_top = n_top, .text = text, .n_text = n};
+    ev.top = (const rf_alternative *)(const void *)top;
+    r->cb(r->user, &ev);
+}
+
+static void on_logits(void *user, uint32_t pos, const float *row, uint32_t n_vocab) {
+    rf_request *r = user;
+    rf_event ev = {.kind = RF_EVENT_LOGITS, .pos = pos, .n_vocab = n_vocab, .row = row};
+    r->cb(r->user, &ev);
+}
+
+static void on_prompt(void *user, uint32_t done, uint32_t total) {
+    rf_request *r = user;
+    rf_event ev = {.kind = RF_EVENT_PROMPT, .prompt_done = done, .prompt_total = total};
+    r->cb(r->user, &ev);
+}
+
+static void ended(rf_request *r, const rf_event *ev) {
+    rf_engine *g = r->engine;
+    r->cb(r->user, ev);
+    pthread_mutex_lock(&g->lock);
+    r->done = true; /* from here on the request may be freed */
+    pthread_cond_broadcast(&g->news);
+    pthread_mutex_unlock(&g->lock);
+}
+
+static void on_finished(void *user, finish_reason why, const sched_timings *t) {
+    rf_event ev = {.kind = RF_EVENT_FINISHED, .finish = (rf_finish)why, .prompt_us = t->prompt_us};
+    ev.predicted_us = t->predicted_us;
+    ev.n_prompt = t->n_prompt;
+    ev.n_predicted = t->n_predicted;
+    ended(user, &ev);
+}
+
+static void on_failed(void *user, const err *why) {
+    rf_error e;
+    api_result(why->code, why, &e);
+    rf_event ev = {.kind = RF_EVENT_FAILED, .error = &e};
+    ended(user, &ev);
+}
+
+rf_request_params rf_request_defaults(void) {
+    sample_params p = sample_defaults();
+    return (rf_request_params){.max_tokens = -1,
+                               .temperature = p.temperature,
+                               .top_k = p.top_k,
+                               .top_p = p.top_p,
+                               .min_p = p.min_p,
+                               .repeat_penalty = p.repeat_penalty,
+                               .presence_penalty = p.presence_penalty,
+                               .frequency_penalty = p.frequency_penalty,
+                               .repeat_last_n = p.repeat_last_n};
+}
+
+static sched_params translate(const rf_request_params *p, rf_request *r) {
+    sched_params q = {.prompt = p->tokens,
+                      .n_prompt = p->n_tokens,
+                      .max_tokens = p->logits ? 0 : p->max_tokens,
+                      .ignore_eos = p->ignore_eos,
+                      .stop = p->stop,
+                      .n_stop = p->n_stop,
+                      .n_top = p->n_top,
+                      .special_text = p->special_text,
+                      .user = r};
+    q.sampling = sample_defaults();
+    q.sampling.temperature = p->temperature;
+    q.sampling.top_k = p->top_k;
+    q.sampling.top_p = p->top_p;
+    q.sampling.min_p = p->min_p;
+    q.sampling.repeat_penalty = p->repeat_penalty;
+    q.sampling.presence_penalty = p->presence_penalty;
+    q.sampling.frequency_penalty = p->frequency_penalty;
+    q.sampling.repeat_last_n = p->repeat_last_n;
+    q.sampling.seed = p->seed;
+    q.sampling.bias = (const sample_bias *)(const void *)p->logit_bias;
+    q.sampling.n_bias = p->n_logit_bias;
+    q.events = (sched_events){.token = on_token, .prompt = on_prompt, .finished = on_finished, .failed = on_failed};
+    if (p->logits) q.events.logits = on_logits;
+    return q;
+}
+
+enum { MAX_TOP = 64 };
+
+bool rf_request_start(rf_request **out, rf_engine *g, const rf_request_params *p, rf_callback cb, void *user,
+                      rf_error *e) {
+    *out = NULL;
+    err why = {0};
+    rf_request *r = mem_zalloc(sizeof *r);
+    status s = r ? OK : fail(&why, ERR_NOMEM, "request");
+    if (!s && p->n_top > MAX_TOP) s = fail(&why, ERR_RANGE, "n_top %u: give 0 to %d", p->n_top, MAX_TOP);
+    if (!s) {
+        *r = (rf_request){.engine = g, .cb = cb, .user = user};
+        sched_params q = translate(p, r);
+        *out = r; /* before the first event can come */
+        pthread_mutex_lock(&g->lock);
+        if (g->dead.code) {
+            why = g->dead;
+            s = why.code;
+        } else {
+            s = sched_submit(g->sched, &q, &r->inner, &why);
+        }
+        pthread_cond_signal(&g->wake);
+        pthread_mutex_unlock(&g->lock);
+    }
+    if (s)
+        mem_free(r);
+    else
+        *out = r;
+    return api_result(s, &why, e);
+}
+
+void rf_request_cancel(rf_request *r) { sched_cancel(r->inner); }
+
+void rf_request_wait(rf_request *r) {
+    rf_engine *g = r->engine;
+    pthread_mutex_lock(&g->lock);
+    while (!r->done) pthread_cond_wait(&g->news, &g->lock);
+    pthread_mutex_unlock(&g->lock);
+}
+
+void rf_request_free(rf_request *r) {
+    if (!r) return;
+    rf_request_cancel(r);
+    rf_request_wait(r);
+    sched_request_free(r->inner);
+    mem_free(r);
+}

@@ -1,0 +1,76 @@
+/* This machine: devices and the speed of its memory. */
+#include "api/api.h"
+
+#include "backend/cpu/cpu.h"
+#include "backend/cpu/pool.h"
+#include "base/clock.h"
+#include "base/mem.h"
+
+char *rf_devices(rf_error *e) {
+    json_init();
+    err why = {0};
+    strbuf name = {0};
+    cpu_name(&name);
+    cpu_ops best;
+    cpu_ops_init(&best, cpu_tier_best());
+    json_t *tiers = json_array();
+    for (int t = TIER_SCALAR; t <= (int)cpu_tier_best(); t++) {
+        cpu_ops ops;
+        cpu_ops_init(&ops, (cpu_tier)t);
+        json_array_append_new(tiers, json_string(ops.name));
+    }
+    json_t *cpu = json_pack("{ss so ss so si}", "kind", "cpu", "name", json_text(name.p ? name.p : "", name.n), "tier",
+                            best.name, "tiers", tiers, "threads", (int)cpu_default_threads());
+    strbuf_free(&name);
+    status s;
+    char *text = api_json(json_pack("[o]", cpu), &s, &why);
+    api_result(s, &why, e);
+    return text;
+}
+
+/* Each chunk of the pool's job sums its part of a block far larger than any cache. Summing keeps the loads alive. */
+enum { BLOCK_BYTES = 512 << 20, PART_BYTES = 1 << 20 };
+
+typedef struct {
+    const uint64_t *block;
+    uint64_t sums[BLOCK_BYTES / PART_BYTES];
+} read_job;
+
+static void read_part(void *ctx, uint32_t part, uint32_t worker) {
+    (void)worker;
+    read_job *j = ctx;
+    const uint64_t *p = j->block + (size_t)part * (PART_BYTES / sizeof *p);
+    uint64_t s[8] = {0};
+    for (size_t i = 0; i < PART_BYTES / sizeof *p; i += 8)
+        for (size_t k = 0; k < 8; k++) s[k] += p[i + k];
+    j->sums[part] = s[0] ^ s[1] ^ s[2] ^ s[3] ^ s[4] ^ s[5] ^ s[6] ^ s[7];
+}
+
+static void write_part(void *ctx, uint32_t part, uint32_t worker) {
+    (void)worker;
+    read_job *j = ctx;
+    uint64_t *p = (uint64_t *)(uintptr_t)j->block + (size_t)part * (PART_BYTES / sizeof *p);
+    for (size_t i = 0; i < PART_BYTES / sizeof *p; i++) p[i] = i;
+}
+
+double rf_read_bandwidth(uint32_t threads, uint32_t ms) {
+    pool *p = NULL;
+    read_job *j = mem_zalloc(sizeof *j);
+    void *block = mem_map(BLOCK_BYTES);
+    double best = 0;
+    if (j && block && pool_open(&p, threads ? threads : cpu_default_threads(), NULL) == OK) {
+        j->block = block;
+        pool_run(p, write_part, j, BLOCK_BYTES / PART_BYTES);
+        int64_t end = clock_us() + (int64_t)ms * 1000;
+        do { /* the best of several: what the memory can do when left alone */
+            int64_t t0 = clock_us();
+            pool_run(p, read_part, j, BLOCK_BYTES / PART_BYTES);
+            double rate = BLOCK_BYTES / ((double)(clock_us() - t0) * 1e-6);
+            if (rate > best) best = rate;
+        } while (clock_us() < end);
+    }
+    pool_close(p);
+    mem_unmap(block, BLOCK_BYTES);
+    mem_free(j);
+    return best;
+}

@@ -1,0 +1,165 @@
+/* From what the caller asked for to an engine's exact shape, and what that takes of memory. Every default is settled here,
+ * in one place, so that `plan` and `generate` mean the same. */
+#include "api/api.h"
+
+#include "backend/cpu/cpu.h"
+#include "backend/cpu/pool.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+    CONTEXT_DEFAULT_MOST = 8192,
+    CONTEXT_MOST = 1 << 24,
+    PARALLEL_MOST = 4096,
+    UBATCH_DEFAULT = 512,
+    UBATCH_MOST = 16384
+};
+
+static uint32_t page_tokens_for(uint32_t context) { return context < 1024 ? 16 : context < 4096 ? 32 : 64; }
+
+static status cache_type(const char *name, const char *option, quant_type *out, err *e) {
+    *out = QUANT_F16;
+    if (!name) return OK;
+    if (quant_from_name(name, out) && (*out == QUANT_F16 || *out == QUANT_F32 || *out == QUANT_Q8_0)) return OK;
+    return fail(e, ERR_RANGE, "%s %s: the KV cache takes f16, f32 or q8_0", option, name);
+}
+
+static status ranged(uint32_t *out, uint32_t given, uint32_t fallback, uint32_t most, const char *what, err *e) {
+    *out = given ? given : fallback;
+    return *out <= most ? OK : fail(e, ERR_RANGE, "%s %u: give 1 to %u", what, *out, most);
+}
+
+static status choose_device(api_shape *s, const char *device, err *e) {
+    if (!device) device = "auto";
+    if (strcmp(device, "cpu") == 0)
+        snprintf(s->reason, sizeof s->reason, "asked for");
+    else if (strcmp(device, "auto") == 0)
+        snprintf(s->reason, sizeof s->reason, "this build has no GPU backend yet");
+    else if (strncmp(device, "gpu", 3) == 0)
+        return fail(e, ERR_UNSUPPORTED, "--device %s: this build has no GPU backend; use --device cpu", device);
+    else
+        return fail(e, ERR_USAGE, "--device %s: give auto or cpu", device);
+    return OK;
+}
+
+status api_shape_make(api_shape *s, const rf_model *m, const rf_engine_options *opt, err *e) {
+    *s = (api_shape){0};
+    uint32_t train = m->info.context_train,
+             fallback = train && train < CONTEXT_DEFAULT_MOST ? train : CONTEXT_DEFAULT_MOST;
+    uint32_t ubatch = 0, rows = 0;
+    status rc = choose_device(s, opt->device, e);
+    if (!rc) rc = ranged(&s->context, opt->context, fallback, CONTEXT_MOST, "context", e);
+    if (!rc) rc = ranged(&s->parallel, opt->parallel, 1, PARALLEL_MOST, "parallel", e);
+    if (!rc) rc = ranged(&ubatch, opt->ubatch, UBATCH_DEFAULT, UBATCH_MOST, "ubatch", e);
+    if (!rc) rc = ranged(&rows, opt->logits_rows, s->parallel, UBATCH_MOST, "logits rows", e);
+    if (!rc) rc = ranged(&s->threads, opt->threads, cpu_default_threads(), POOL_MAX_THREADS, "threads", e);
+    exec_options *x = &s->exec;
+    if (!rc) rc = cache_type(opt->cache_type_k, "--cache-type-k", &x->type_k, e);
+    if (!rc) rc = cache_type(opt->cache_type_v, "--cache-type-v", &x->type_v, e);
+    if (!rc) rc = cpu_tier_choose(opt->cpu_tier ? opt->cpu_tier : getenv("ROCMFORGE_CPU"), &s->tier, e);
+    if (rc) return rc;
+    uint64_t tokens = (uint64_t)s->context * s->parallel;
+    x->max_tok = ubatch < tokens ? ubatch : (uint32_t)tokens;
+    if (x->max_tok < s->parallel) x->max_tok = s->parallel;
+    x->max_out = rows < x->max_tok ? rows : x->max_tok;
+    x->page_tokens = page_tokens_for(s->context);
+    uint64_t pages = ((uint64_t)s->context + x->page_tokens - 1) / x->page_tokens * s->parallel;
+    if (pages > UINT32_MAX) return fail(e, ERR_RANGE, "a cache of %llu pages", (unsigned long long)pages);
+    x->n_pages = (uint32_t)pages;
+    x->passes = PASS_ALL;
+    return OK;
+}
+
+status api_open_backend(backend **out, const api_shape *s, err *e) {
+    cpu_options opt = {.n_threads = s->threads, .tier = s->tier};
+    return cpu_backend_open(out, &opt, e);
+}
+
+/* --- plan ------------------------------------------------------------------------------------------------------------- */
+
+/* What a backend takes for this shape; nothing is loaded. */
+static status measure(const rf_model *m, const api_shape *s, backend_memory *out, err *e) {
+    backend *b = NULL;
+    status rc = api_open_backend(&b, s, e);
+    if (rc) return rc;
+    rc = exec_measure(m->file, &s->exec, &b, 1, out, e);
+    b->ops->close(b);
+    return rc;
+}
+
+static uint64_t available_bytes(void) {
+    FILE *f = fopen("/proc/meminfo", "r");
+    char line[128];
+    unsigned long long kib = 0;
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "MemAvailable: %llu", &kib) == 1) break;
+    if (f) fclose(f);
+    return kib << 10;
+}
+
+/* Program, libraries and stacks before any model: what an idle process of this size was measured at. */
+enum { PROCESS_BYTES = 6 << 20, MARGIN_LEAST = 100 << 20 };
+
+typedef struct {
+    backend_memory mem;
+    uint64_t vocabulary; /* tokenizer and header pages */
+    uint64_t resident, need, margin;
+} budget;
+
+static status budget_make(budget *b, const rf_model *m, const api_shape *s, err *e) {
+    status rc = measure(m, s, &b->mem, e);
+    if (rc) return rc;
+    b->vocabulary = tokenizer_bytes(m->text) + gguf_header_bytes(m->file);
+    b->resident = b->mem.weights_own + b->mem.weights_mapped + b->mem.kv + b->mem.activations + b->mem.scratch +
+                  b->vocabulary + PROCESS_BYTES;
+    b->need = b->resident;
+    b->margin = b->need / 10 > MARGIN_LEAST ? b->need / 10 : MARGIN_LEAST;
+    return OK;
+}
+
+/* The largest context, in steps of 256, whose need and margin fit; 0: none. */
+static uint32_t largest_context(const rf_model *m, const api_shape *s, uint64_t available) {
+    uint32_t lo = 0, hi = (m->info.context_train ? m->info.context_train : CONTEXT_DEFAULT_MOST) / 256 + 1;
+    while (lo + 1 < hi) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        api_shape t = *s;
+        t.context = mid * 256;
+        t.exec.page_tokens = page_tokens_for(t.context);
+        t.exec.n_pages = (t.context + t.exec.page_tokens - 1) / t.exec.page_tokens * t.parallel;
+        budget b;
+        if (budget_make(&b, m, &t, NULL) == OK && b.need + b.margin <= available)
+            lo = mid;
+        else
+            hi = mid;
+    }
+    return lo * 256;
+}
+
+char *rf_plan(const rf_model *m, const rf_engine_options *opt, rf_error *e) {
+    static const rf_engine_options defaults;
+    err why = {0};
+    api_shape s;
+    budget b = {0};
+    char *text = NULL;
+    status rc = api_shape_make(&s, m, opt ? opt : &defaults, &why);
+    if (!rc) rc = budget_make(&b, m, &s, &why);
+    if (!rc) {
+        uint64_t available = available_bytes();
+        json_t *v = json_pack(
+            "{ss si si si ss ss s{sI sI sI sI sI sI sI} sI sI sI sI sb sI}", "device", "cpu", "context", (int)s.context,
+            "parallel", (int)s.parallel, "ubatch", (int)s.exec.max_tok, "cache_type_k",
+            quant_lookup(s.exec.type_k)->name, "cache_type_v", quant_lookup(s.exec.type_v)->name, "bytes",
+            "weights_repacked", (json_int_t)b.mem.weights_own, "weights_mapped", (json_int_t)b.mem.weights_mapped, "kv",
+            (json_int_t)b.mem.kv, "activations", (json_int_t)b.mem.activations, "scratch", (json_int_t)b.mem.scratch,
+            "vocabulary", (json_int_t)b.vocabulary, "process", (json_int_t)PROCESS_BYTES, "need", (json_int_t)b.need,
+            "margin", (json_int_t)b.margin, "expected_resident", (json_int_t)b.resident, "available",
+            (json_int_t)available, "fits", (int)(b.need + b.margin <= available), "largest_context",
+            (json_int_t)largest_context(m, &s, available));
+        text = api_json(v, &rc, &why);
+    }
+    api_result(rc, &why, e);
+    return text;
+}

@@ -1,0 +1,49 @@
+/* The command line's one table of options. A command names the options it uses; any other is refused by name, never
+ * ignored. Every option has an environment twin ROCMFORGE_<NAME> after its long name, used where the command uses the
+ * option; the option wins. */
+#ifndef ROCMFORGE_CLI_ARGS_H
+#define ROCMFORGE_CLI_ARGS_H
+
+#include "rocmforge.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { /* commands, as bits */
+       CMD_GENERATE = 1,
+       CMD_LOGITS = 2,
+       CMD_TOKENIZE = 4,
+       CMD_DETOKENIZE = 8,
+       CMD_INSPECT = 16,
+       CMD_PLAN = 32,
+       CMD_BENCH = 64,
+       CMD_DEVICES = 128,
+       CMD_COMPLETION = 256,
+       CMD_MODEL = CMD_GENERATE | CMD_LOGITS | CMD_TOKENIZE | CMD_DETOKENIZE | CMD_INSPECT | CMD_PLAN | CMD_BENCH,
+       CMD_ENGINE = CMD_GENERATE | CMD_LOGITS | CMD_PLAN | CMD_BENCH
+};
+
+enum { ARGS_MAX_LIST = 64 };
+
+typedef struct {
+    unsigned command;
+    const char *operand; /* what stood without a dash: the model, or a shell's name */
+    const char *model, *prompt, *file, *output, *tokens, *tokens_file, *device, *cache_k, *cache_v, *format;
+    const char *bench_p, *bench_n, *bench_d, *bench_t; /* lists */
+    int64_t max_tokens, context, batch, ubatch, threads, parallel, seed, repeats;
+    double temperature, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
+    int64_t top_k, repeat_last_n, top_logprobs;
+    bool json, help, no_bos, no_parse_special, pieces, tensors, graph, metadata, ignore_eos, special, quiet;
+    const char *stop[ARGS_MAX_LIST];
+    uint32_t n_stop;
+    rf_logit_bias bias[ARGS_MAX_LIST];
+    uint32_t n_bias;
+} args;
+
+/* Parses argv (after the command's name) and the environment. 0, or the exit status after a message was printed. */
+int args_parse(args *a, unsigned command, int argc, char **argv);
+void args_help(unsigned command); /* the command's options, to standard output */
+/* Long names of the options of a command, for shell completion: calls each(ctx, name, takes_value). */
+void args_each(unsigned command, void (*each)(void *ctx, const char *name, bool takes_value), void *ctx);
+
+#endif

@@ -1,0 +1,55 @@
+/* The command line: each command is a function from parsed arguments to an exit status (0 done, 1 failed, 2 bad usage or
+ * value, 130 stopped by Ctrl-C). Results go to standard output, everything else to standard error. Uses rocmforge.h only. */
+#ifndef ROCMFORGE_CLI_CLI_H
+#define ROCMFORGE_CLI_CLI_H
+
+#include "cli/args.h"
+#include "rocmforge.h"
+
+#include <jansson.h>
+#include <stdio.h>
+
+enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
+
+__attribute__((format(printf, 2, 3))) int cli_usage(const char *code, const char *fmt,
+                                                    ...); /* prints, gives EXIT_USAGE */
+__attribute__((format(printf, 2, 3))) int cli_error(const char *code, const char *fmt,
+                                                    ...); /* prints, gives EXIT_FAILED */
+int cli_fail(const rf_error *e); /* prints the error; EXIT_USAGE for what the user got wrong, else EXIT_FAILED */
+__attribute__((format(printf, 1, 2))) void cli_note(const char *fmt, ...); /* a line on standard error */
+
+/* Standard output: what is written is checked; a closed reader ends the command quietly with EXIT_FAILED. */
+bool cli_put(const char *p, size_t n); /* false once standard output failed */
+int cli_finish_output(int status);     /* flushes; status, or EXIT_FAILED when output was lost */
+int cli_print_json(json_t *v);         /* one document and a newline; takes v */
+json_t *cli_json(char *text);          /* parses and frees what the library gave; NULL stays NULL */
+
+char *cli_read_all(const char *path, size_t *n); /* a file, or standard input for NULL; free it. NULL: printed */
+bool cli_interrupted(void);                      /* Ctrl-C or SIGTERM came */
+void cli_on_interrupt(rf_request *r);            /* the request they cancel from now on; NULL: none */
+
+/* Opens model and engine as the arguments say, with progress and the device line on standard error (unless quiet). */
+int cli_open_model(rf_model **m, const args *a);
+rf_engine_options cli_engine_options(const args *a);
+int cli_open_engine(rf_engine **g, rf_model *m, const rf_engine_options *opt, const args *a);
+void cli_bytes(char *out, size_t size, double n); /* "92.3 MiB" */
+
+int cmd_generate(const args *a);
+int cmd_logits(const args *a);
+int cmd_tokenize(const args *a);
+int cmd_detokenize(const args *a);
+int cmd_inspect(const args *a);
+int cmd_plan(const args *a);
+int cmd_bench(const args *a);
+int cmd_devices(const args *a);
+int cmd_completion(const args *a);
+
+typedef struct {
+    const char *name;
+    unsigned bit;
+    int (*run)(const args *a);
+    const char *use, *about;
+} cli_command;
+extern const cli_command cli_commands[]; /* ends with a NULL name */
+
+#endif

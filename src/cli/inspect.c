@@ -1,0 +1,170 @@
+/* rocmforge inspect, plan, devices: what the library tells, as JSON or for people to read. */
+#include "cli/cli.h"
+
+#include <stdarg.h>
+#include <string.h>
+
+static const char *text_of(const json_t *v, const char *key) {
+    const char *s = json_string_value(json_object_get(v, key));
+    return s ? s : "";
+}
+static double number_of(const json_t *v, const char *key) { return json_number_value(json_object_get(v, key)); }
+static long long int_of(const json_t *v, const char *key) { return json_integer_value(json_object_get(v, key)); }
+
+static void row(const char *name, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void row(const char *name, const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    printf("%-16s ", name);
+    vprintf(fmt, ap);
+    putchar('\n');
+    va_end(ap);
+}
+
+/* Text from a file, made fit for a terminal. */
+static void print_clean(const char *s) {
+    for (; *s; s++) putchar((unsigned char)*s < 0x20 || *s == 0x7F ? '?' : *s);
+}
+
+static void print_model(json_t *v) {
+    json_t *m = json_object_get(v, "model"), *t = json_object_get(v, "tokenizer");
+    char size[24], file[24];
+    cli_bytes(size, sizeof size, number_of(m, "weight_bytes"));
+    cli_bytes(file, sizeof file, number_of(v, "file_bytes"));
+    printf("%-16s ", "name");
+    print_clean(text_of(m, "name"));
+    putchar('\n');
+    row("architecture", "%s", text_of(m, "architecture"));
+    row("parameters", "%.2f M", number_of(m, "n_params") / 1e6);
+    row("file", "GGUF v%lld, %s, %lld shard%s, %s", int_of(v, "gguf_version"), file, int_of(v, "shards"),
+        int_of(v, "shards") == 1 ? "" : "s", text_of(m, "file_type"));
+    row("layers", "%lld, width %lld, feed-forward %lld", int_of(m, "n_layer"), int_of(m, "n_embd"), int_of(m, "n_ff"));
+    row("attention", "%lld heads, %lld for keys and values, %lld wide", int_of(m, "n_head"), int_of(m, "n_head_kv"),
+        int_of(m, "head_dim"));
+    if (json_object_get(m, "n_expert"))
+        row("experts", "%lld, %lld used", int_of(m, "n_expert"), int_of(m, "n_expert_used"));
+    row("context", "%lld tokens trained", int_of(m, "context_train"));
+    row("vocabulary", "%lld tokens, %s, pre-tokenizer %s", int_of(m, "n_vocab"), text_of(t, "model"),
+        text_of(t, "pre"));
+    row("chat template", "%s", json_is_true(json_object_get(m, "has_chat_template")) ? "yes" : "none in the file");
+    const char *type;
+    json_t *n;
+    printf("%-16s %lld:", "tensors", int_of(v, "n_tensors"));
+    json_object_foreach(json_object_get(v, "types"), type, n) printf(" %lld %s", json_integer_value(n), type);
+    putchar('\n');
+}
+
+static void print_tensors(json_t *all) {
+    size_t i, k;
+    json_t *t, *d;
+    json_array_foreach(all, i, t) {
+        char size[24];
+        cli_bytes(size, sizeof size, number_of(t, "bytes"));
+        print_clean(text_of(t, "name"));
+        printf("  %s  [", text_of(t, "type"));
+        json_array_foreach(json_object_get(t, "shape"), k, d) printf("%s%lld", k ? ", " : "", json_integer_value(d));
+        printf("]  %s\n", size);
+    }
+}
+
+static void print_metadata(json_t *all) {
+    const char *key;
+    json_t *v;
+    json_object_foreach(all, key, v) {
+        char *text = json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
+        print_clean(key);
+        printf(" = %.200s%s\n", text ? text : "?", text && strlen(text) > 200 ? "..." : "");
+        rf_free(text);
+    }
+}
+
+int cmd_inspect(const args *a) {
+    rf_model *m = NULL;
+    rf_error e;
+    int rc = cli_open_model(&m, a);
+    if (rc) return rc;
+    if (a->graph) {
+        char *dump = rf_model_graph(m, -1, &e);
+        rc = dump ? 0 : cli_fail(&e);
+        if (dump) cli_put(dump, strlen(dump));
+        rf_free(dump);
+        rf_model_close(m);
+        return rc;
+    }
+    unsigned flags = (a->tensors ? RF_INSPECT_TENSORS : 0u) | (a->metadata ? RF_INSPECT_METADATA : 0u);
+    char *text = rf_model_inspect(m, flags, &e);
+    rc = text ? 0 : cli_fail(&e);
+    json_t *v = cli_json(text);
+    if (v && a->json) {
+        rc = cli_print_json(json_incref(v));
+    } else if (v) {
+        print_model(v);
+        if (a->metadata) print_metadata(json_object_get(v, "metadata"));
+        if (a->tensors) print_tensors(json_object_get(v, "tensors"));
+    }
+    json_decref(v);
+    rf_model_close(m);
+    return rc;
+}
+
+static void print_plan(json_t *v) {
+    static const char *const kinds[][2] = {{"weights_repacked", "weights, repacked"},
+                                           {"weights_mapped", "weights, in the file"},
+                                           {"kv", "KV cache"},
+                                           {"activations", "activations"},
+                                           {"scratch", "scratch"},
+                                           {"vocabulary", "vocabulary, header"},
+                                           {"process", "program"}};
+    json_t *b = json_object_get(v, "bytes");
+    char s[24];
+    printf("%s, context %lld x %lld, ubatch %lld, KV %s/%s\n", text_of(v, "device"), int_of(v, "context"),
+           int_of(v, "parallel"), int_of(v, "ubatch"), text_of(v, "cache_type_k"), text_of(v, "cache_type_v"));
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        cli_bytes(s, sizeof s, number_of(b, kinds[i][0]));
+        printf("  %-22s %10s\n", kinds[i][1], s);
+    }
+    cli_bytes(s, sizeof s, number_of(v, "expected_resident"));
+    printf("  %-22s %10s\n", "expected resident", s);
+    cli_bytes(s, sizeof s, number_of(v, "margin"));
+    printf("  %-22s %10s\n", "margin", s);
+    cli_bytes(s, sizeof s, number_of(v, "available"));
+    printf("  %-22s %10s\n", "available", s);
+    bool fits = json_is_true(json_object_get(v, "fits"));
+    printf("%s; the largest context that fits is %lld\n", fits ? "fits" : "DOES NOT FIT", int_of(v, "largest_context"));
+}
+
+int cmd_plan(const args *a) {
+    rf_model *m = NULL;
+    rf_error e;
+    int rc = cli_open_model(&m, a);
+    if (rc) return rc;
+    rf_engine_options opt = cli_engine_options(a);
+    char *text = rf_plan(m, &opt, &e);
+    rc = text ? 0 : cli_fail(&e);
+    json_t *v = cli_json(text);
+    if (v && a->json)
+        rc = cli_print_json(json_incref(v));
+    else if (v)
+        print_plan(v);
+    json_decref(v);
+    rf_model_close(m);
+    return rc;
+}
+
+int cmd_devices(const args *a) {
+    rf_error e;
+    if (a->operand) return cli_usage("usage.argument", "one argument too many: %.120s", a->operand);
+    char *text = rf_devices(&e);
+    if (!text) return cli_fail(&e);
+    json_t *all = cli_json(text), *d, *tier;
+    if (a->json) return cli_print_json(all);
+    size_t i, k;
+    json_array_foreach(all, i, d) {
+        printf("%s: %s, %lld threads, tiers:", text_of(d, "kind"), text_of(d, "name"), int_of(d, "threads"));
+        json_array_foreach(json_object_get(d, "tiers"), k, tier) printf(" %s", json_string_value(tier));
+        printf(" (using %s)\n", text_of(d, "tier"));
+    }
+    printf("gpu: none: this build has no GPU backend yet\n");
+    json_decref(all);
+    return EXIT_DONE;
+}

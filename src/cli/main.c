@@ -1,0 +1,61 @@
+#include "cli/cli.h"
+
+#include <signal.h>
+#include <string.h>
+
+const cli_command cli_commands[] = {
+    {"generate", CMD_GENERATE, cmd_generate, "generate MODEL [-p TEXT | -f FILE | < TEXT] [options]",
+     "continue a text"},
+    {"tokenize", CMD_TOKENIZE, cmd_tokenize, "tokenize MODEL < TEXT", "text on standard input to token ids"},
+    {"detokenize", CMD_DETOKENIZE, cmd_detokenize, "detokenize MODEL < IDS", "token ids on standard input to text"},
+    {"logits", CMD_LOGITS, cmd_logits, "logits MODEL --tokens IDS -o FILE", "logits at every position, as NPY"},
+    {"inspect", CMD_INSPECT, cmd_inspect, "inspect FILE", "what a model file holds"},
+    {"plan", CMD_PLAN, cmd_plan, "plan FILE [-c N]", "memory a model needs, from its header alone"},
+    {"bench", CMD_BENCH, cmd_bench, "bench MODEL [-p 512] [-n 128]", "tokens per second, as a table"},
+    {"devices", CMD_DEVICES, cmd_devices, "devices", "what this machine can compute on"},
+    {"completion", CMD_COMPLETION, cmd_completion, "completion bash|zsh|fish", "a completion script for your shell"},
+    {0},
+};
+
+static void print_help(void) {
+    printf("rocmforge %s: runs GGUF language models\n\nusage: rocmforge COMMAND [options]\n\n", rf_version());
+    for (const cli_command *c = cli_commands; c->name; c++) printf("  %-12s %s\n", c->name, c->about);
+    printf("\nrocmforge COMMAND --help says more of each. Every option --NAME may also be set as ROCMFORGE_NAME.\n");
+}
+
+static const char *const planned[] = {"chat",   "serve",  "perplexity", "embed",  "render",  "models", "quantize",
+                                      "doctor", "verify", "status",     "cancel", "context", "convert"};
+
+static int unknown(const char *name) {
+    for (size_t i = 0; i < sizeof planned / sizeof *planned; i++)
+        if (strcmp(name, planned[i]) == 0) return cli_usage("usage.argument", "the command %s is not built yet", name);
+    return cli_usage("usage.argument", "unknown command %.80s; see rocmforge --help", name);
+}
+
+int main(int argc, char **argv) {
+    signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error of a write, not the end of the process */
+    if (argc < 2) {
+        print_help();
+        return cli_finish_output(EXIT_USAGE);
+    }
+    const char *name = argv[1];
+    if (!strcmp(name, "--help") || !strcmp(name, "-h") || !strcmp(name, "help")) {
+        print_help();
+        return cli_finish_output(EXIT_DONE);
+    }
+    if (!strcmp(name, "--version") || !strcmp(name, "-V")) {
+        printf("rocmforge %s\n", rf_version());
+        return cli_finish_output(EXIT_DONE);
+    }
+    for (const cli_command *c = cli_commands; c->name; c++) {
+        if (strcmp(name, c->name) != 0) continue;
+        args a;
+        int rc = args_parse(&a, c->bit, argc - 2, argv + 2);
+        if (rc) return rc;
+        if (!a.help) return cli_finish_output(c->run(&a));
+        printf("rocmforge %s: %s\n\nusage: rocmforge %s\n\n", c->name, c->about, c->use);
+        args_help(c->bit);
+        return cli_finish_output(EXIT_DONE);
+    }
+    return unknown(name);
+}

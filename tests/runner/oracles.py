@@ -1,0 +1,77 @@
+"""Gets the pinned oracles and test data into the cache, once, through pip as this system has it configured.
+
+- llama-cpp-py-sync: llama.cpp's library, prebuilt; tests/oracle/prepare.py makes it loadable here.
+- llama-cpp-python, the source package: only the vocabularies, their test vectors and the chat templates are kept.
+`get(cache, call)` returns the environment that tests read: RF_ORACLE_DIR, RF_ORACLE_PKG, RF_ORACLE_SRC.
+"""
+import hashlib
+import pathlib
+import shutil
+import sys
+import tarfile
+import tempfile
+import zipfile
+
+HERE = pathlib.Path(__file__).resolve().parent
+PREPARE = HERE.parent / "oracle" / "prepare.py"
+LIBRARY = ("llama-cpp-py-sync==0.11739", "c97dd32b41841ab779172f9d20616cc915a73045ae5dca4b81051e6cd2751714")
+SOURCE = ("llama-cpp-python==0.3.36", "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e")
+
+
+def get(cache, call):
+    stamp = hashlib.sha256()
+    for path in (pathlib.Path(__file__), PREPARE, PREPARE.with_name("isoc23_shim.c")):
+        stamp.update(path.read_bytes())
+    home = pathlib.Path(cache) / "test" / f"oracle-{stamp.hexdigest()[:12]}"
+    if not (home / "ready").exists():
+        home.parent.mkdir(parents=True, exist_ok=True)
+        work = pathlib.Path(tempfile.mkdtemp(dir=home.parent, prefix="get-"))
+        try:
+            fill(work, call)
+            shutil.rmtree(work / "download")
+            (work / "ready").touch()
+            shutil.rmtree(home, ignore_errors=True)
+            work.rename(home)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    return {"RF_ORACLE_DIR": str(home / "lib"), "RF_ORACLE_PKG": str(home / "wheel" / "llama_cpp_py_sync"),
+            "RF_ORACLE_SRC": str(home / "source")}
+
+
+def fill(work, call):
+    wheel = download(LIBRARY, work / "download", call)
+    zipfile.ZipFile(wheel).extractall(work / "wheel")
+    if call([sys.executable, PREPARE, work / "wheel" / "llama_cpp_py_sync", work / "lib"]):
+        raise RuntimeError("tests/oracle/prepare.py failed")
+    unpack_models(source_package(work / "download", call), work / "source")
+
+
+def source_package(folder, call):
+    """pip asks a source package's build backend for its name; scikit_build_core/ here stands in, so that nothing is built."""
+    return download(SOURCE, folder, call, "--no-build-isolation", "--no-binary", ":all:")
+
+
+def download(pin, folder, call, *options):
+    """Downloads one pinned file through pip and checks its hash; returns its path."""
+    package, sha256 = pin
+    name = package.split("==")[0].replace("-", "_")
+    pip = ["env", f"PYTHONPATH={HERE / 'backend'}", sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--no-deps", "-q"]
+    if call([*pip, "-d", folder, *options, package]):
+        raise RuntimeError(f"pip could not download {package}; check the network and pip's configuration")
+    found = [p for p in folder.iterdir() if p.name.startswith(name + "-")]
+    if len(found) != 1 or hashlib.sha256(found[0].read_bytes()).hexdigest() != sha256:
+        raise RuntimeError(f"{package}: the downloaded file has another SHA-256 than pinned; not used")
+    return found[0]
+
+
+def unpack_models(archive, out):
+    """Keeps PACKAGE/vendor/llama.cpp/models/ as OUT/models/."""
+    marker = "/vendor/llama.cpp/models/"
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            _, found, rest = member.name.partition(marker)
+            if not found or not member.isfile() or ".." in rest:
+                continue
+            path = out / "models" / rest
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(tar.extractfile(member).read())
