@@ -164,6 +164,7 @@ status tokenizer_encode(const tokenizer *t, str text, tokenize_options opt, toke
 }
 
 size_t tokenizer_bytes(const tokenizer *t) {
-    size_t bytes = sizeof *t + t->v.n * (sizeof *t->v.text + sizeof *t->v.is) + (t->v.mask + (size_t)1) * sizeof *t->v.slot;
+    size_t bytes =
+        sizeof *t + t->v.n * (sizeof *t->v.text + sizeof *t->v.is) + (t->v.mask + (size_t)1) * sizeof *t->v.slot;
     return t->pre ? bytes + (t->bpe.mask + (size_t)1) * sizeof *t->bpe.slot : bytes;
 }

@@ -1,4 +1,5 @@
-/* Text <-> token ids, from the GGUF's own vocabulary alone (tokenizer.ggml.*): SPM ("llama"), byte-level BPE ("gpt2").
+/* Text <-> token ids, from the GGUF's own vocabulary alone (tokenizer.ggml.*): SPM ("llama"), byte-level BPE ("gpt2"),
+ * and BPE over characters ("gemma4"). Of equal token texts the last id wins.
  * A tokenizer is built once, immutable afterwards, any thread may use it. It borrows the token texts from the gguf, which
  * must outlive it. All scanners are hand-written, linear in the input and use a flat stack.
  * Behaviour is llama.cpp's for valid UTF-8; other bytes never fail badly. */
