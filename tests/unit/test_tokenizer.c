@@ -48,17 +48,7 @@ static void make_spm(made *m) {
         snprintf(text, sizeof text, "<0x%02X>", i);
         add(m, text, TOKEN_BYTE, 0);
     }
-    const char *words[] = {"a",
-                           "b",
-                           "c",
-                           "\xE2\x96\x81",
-                           "aa",
-                           "ab",
-                           "bc",
-                           "aaaa",
-                           "\xE2\x96\x81"
-                           "a",
-                           "aab"};
+    const char *words[] = {"a", "b", "c", "\u2581", "aa", "ab", "bc", "aaaa", "\u2581a", "aab"};
     for (int i = 0; i < 10; i++) add(m, words[i], TOKEN_NORMAL, -(float)i);
     add(m, "<end>", TOKEN_CONTROL, 0), add(m, "[x]", TOKEN_USER_DEFINED, 0), add(m, "[x][x]", TOKEN_USER_DEFINED, 0);
 }
@@ -70,17 +60,11 @@ static void make_bpe(made *m, const char *pre) {
         utf8_write(bpe_byte_to_char((uint8_t)i), text);
         add(m, text, TOKEN_NORMAL, 0);
     }
-    const char *words[] = {"ab",
-                           "abab",
-                           "\xC4\xA0"
-                           "a",
-                           "aa",
-                           "aaaa",
-                           "bc"};
+    const char *words[] = {"ab", "abab", "\u0120a", "aa", "aaaa", "bc"};
     for (int i = 0; i < 6; i++) add(m, words[i], TOKEN_NORMAL, 0);
     add(m, "<|im_end|>", TOKEN_CONTROL, 0), add(m, "[x]", TOKEN_USER_DEFINED, 0);
-    const char *merges[] = {"a b", "ab ab", "\xC4\xA0 a", "a a",   "aa aa", "b c", "oneword",
-                            "",    " ",     "a  b",       "a b c", "zz zz", "a b", "x y"};
+    const char *merges[] = {"a b", "ab ab", "\u0120 a", "a a",   "aa aa", "b c", "oneword",
+                            "",    " ",     "a  b",     "a b c", "zz zz", "a b", "x y"};
     for (int i = 0; i < 14; i++) m->merge[m->n_merges++] = str_of(merges[i]);
 }
 
@@ -146,12 +130,12 @@ static void test_spm(void **state) {
     opened o = open_made(&m);
     expect_tokens(o.t, "", full, "|<s>|");
     expect_tokens(o.t, "a", plain,
-                  "|\xE2\x96\x81"
+                  "|\u2581"
                   "a|");
-    expect_tokens(o.t, "aaaaa", plain, "|\xE2\x96\x81|aaaa|a|"); /* aa before _a, then aaaa */
-    expect_tokens(o.t, "b\xC3\xA9", full, "|<s>|\xE2\x96\x81|b|<0xC3>|<0xA9>|");
-    expect_tokens(o.t, "b<end>b", full, "|<s>|\xE2\x96\x81|b|<end>|\xE2\x96\x81|b|");
-    expect_tokens(o.t, "<end>", plain, "|\xE2\x96\x81|<0x3C>|<0x65>|<0x6E>|<0x64>|<0x3E>|");
+    expect_tokens(o.t, "aaaaa", plain, "|\u2581|aaaa|a|"); /* aa before _a, then aaaa */
+    expect_tokens(o.t, "b\xC3\xA9", full, "|<s>|\u2581|b|<0xC3>|<0xA9>|");
+    expect_tokens(o.t, "b<end>b", full, "|<s>|\u2581|b|<end>|\u2581|b|");
+    expect_tokens(o.t, "<end>", plain, "|\u2581|<0x3C>|<0x65>|<0x6E>|<0x64>|<0x3E>|");
     expect_tokens(o.t, "[x][x][x]", plain, "|[x][x]|[x]|"); /* the longest first, then from the left */
     const tokenizer_info *i = tokenizer_get_info(o.t);
     assert_true(i->bos == 1 && i->eos == 2 && i->unk == 0 && i->add_bos && !i->add_eos && i->add_space_prefix);
@@ -168,7 +152,7 @@ static void test_bpe(void **state) {
     expect_tokens(o.t, "aaab", plain, "|aa|ab|");
     expect_tokens(o.t, "abc", plain, "|ab|c|"); /* a b has the lower rank; a b c names no token and is ignored */
     expect_tokens(o.t, "c a<|im_end|>", full,
-                  "|c|\xC4\xA0"
+                  "|c|\u0120"
                   "a|<|im_end|>|");
     expect_tokens(o.t, "<|im_end|>[x]", plain, "|<|||i|m|_|e|n|d|||>|[x]|");
     token_id end = tokenizer_find(o.t, str_of("<|im_end|>"));
@@ -343,7 +327,7 @@ static void test_loads_odd_vocabularies(void **state) {
     opened o = open_made(&m);
     assert_int_equal(tokenizer_find(o.t, str_of("aa")), again);
     assert_int_equal(tokenizer_find(o.t, str_of("")), TOKEN_NONE);
-    expect_tokens(o.t, "Zb", plain, "|\xE2\x96\x81|<unk>|b|");
+    expect_tokens(o.t, "Zb", plain, "|\u2581|<unk>|b|");
     strbuf out = {0};
     err e = {0};
     assert_int_equal(tokenizer_piece(o.t, (token_id)m.n, false, &out, &e), ERR_TOKEN);
@@ -371,7 +355,7 @@ static void test_strips(void **state) {
     put_made(&f, &m);
     vf_add_str(&f, "general.name", "My PHI-3 mini");
     opened o = must_open(&f);
-    expect_tokens(o.t, "<end> \n b<s> b", full, "|<s>|<end>|\xE2\x96\x81|b|<s>|\xE2\x96\x81|\xE2\x96\x81|b|");
+    expect_tokens(o.t, "<end> \n b<s> b", full, "|<s>|<end>|\u2581|b|<s>|\u2581|\u2581|b|");
     expect_tokens(o.t, "<end>  ", full, "|<s>|<end>|");
     close_both(o);
 }
@@ -583,13 +567,14 @@ static double seconds_for(const tokenizer *t, const char *unit, size_t n_bytes) 
     return c.seconds;
 }
 
-/* The best of up to twelve tries each: a neighbour on the machine only ever adds. */
+/* The best of up to twelve tries each: a neighbour on the machine only ever adds. Below a quarter of a second the ratio is
+ * not looked at: a busy machine's caches decide it, and what is quadratic needs hours. */
 static void expect_linear(const tokenizer *t, const char *name, const char *unit) {
     double one = 1e9, two = 1e9;
     for (int i = 0; i < 12; i++) {
         one = fmin(one, seconds_for(t, unit, 1 << 20));
         two = fmin(two, seconds_for(t, unit, 2 << 20));
-        if (one < 1.0 && two < 2.5 * one) return;
+        if (one < 1.0 && (two < 2.5 * one || two < 0.25)) return;
     }
     fail_msg("%s '%s': 1 MiB %.3f s, 2 MiB %.3f s", name, unit, one, two);
 }

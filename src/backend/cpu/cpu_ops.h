@@ -20,7 +20,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { PANEL_ROWS = 16, ATTN_CHUNK = 64, /* keys per attention chunk, cut at absolute positions */ ATTN_DIRECT = 12 };
+enum {
+    PANEL_ROWS = 16,
+    ATTN_CHUNK = 64, /* keys per attention chunk, cut at absolute positions */
+    ATTN_DIRECT = 12 /* up to so many queries, reading the cache as stored beats converting it first */
+};
 
 /* Quantised activations of n_tok rows of k values, block-major so that a weight block meets all its columns in a row:
  *   code  [k / 32][n_tok][32]     sum [k / 32][n_tok][2]  sums of the codes of each half block (16 values)

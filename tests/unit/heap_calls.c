@@ -1,0 +1,41 @@
+#include "heap_calls.h"
+
+#include <stdatomic.h>
+#include <stddef.h>
+
+static _Atomic uint64_t n_calls;
+
+uint64_t check_heap_calls(void) { return atomic_load(&n_calls); }
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#endif
+
+#if !defined(SANITIZED) && defined(__GLIBC__)
+void *__libc_malloc(size_t n);
+void *__libc_calloc(size_t n, size_t each);
+void *__libc_realloc(void *p, size_t n);
+void *__libc_memalign(size_t align, size_t n);
+
+__attribute__((visibility("default"))) void *malloc(size_t n) {
+    atomic_fetch_add_explicit(&n_calls, 1, memory_order_relaxed);
+    return __libc_malloc(n);
+}
+__attribute__((visibility("default"))) void *calloc(size_t n, size_t each) {
+    atomic_fetch_add_explicit(&n_calls, 1, memory_order_relaxed);
+    return __libc_calloc(n, each);
+}
+__attribute__((visibility("default"))) void *realloc(void *p, size_t n) {
+    atomic_fetch_add_explicit(&n_calls, 1, memory_order_relaxed);
+    return __libc_realloc(p, n);
+}
+__attribute__((visibility("default"))) void *aligned_alloc(size_t align, size_t n) {
+    atomic_fetch_add_explicit(&n_calls, 1, memory_order_relaxed);
+    return __libc_memalign(align, n);
+}
+#endif

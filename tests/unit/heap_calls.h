@@ -1,0 +1,10 @@
+/* Counts every allocation of the process, libraries and libc included: the program's own malloc stands before libc's and
+ * passes on. Under a sanitizer, which owns malloc, the count stays 0. Any thread. */
+#ifndef ROCMFORGE_TESTS_HEAP_CALLS_H
+#define ROCMFORGE_TESTS_HEAP_CALLS_H
+
+#include <stdint.h>
+
+uint64_t check_heap_calls(void);
+
+#endif
