@@ -7,7 +7,8 @@
  *   inv = 127 / a, code = clamp(round_to_even(x * inv), -127, 127), scale = a / 127. a == 0: codes and scale 0.
  *   a not finite, or so small that inv overflows: codes 0; scale NaN for a not finite, else 0.
  * - products inside a block are summed as integers, exact in any order; the two scales' product is rounded once; across
- *   blocks each output is one f32 fma chain in ascending k; types with a minimum: the scale's fma, then the minimum's.
+ *   blocks each output is one f32 fma chain in ascending k; types with a minimum: the scale's fma, then the minimum's
+ *   (linear_ref.c has each formula).
  * - float dots: sixteen partial sums (k mod 16), each an ascending fma chain from +0, added by one tree:
  *   (((s0+s8)+(s4+s12)) + ((s2+s10)+(s6+s14))) + (((s1+s9)+(s5+s13)) + ((s3+s11)+(s7+s15))).
  * All pointers are to finite sizes the caller checked; kernels touch nothing else, allocate nothing, any thread. */

@@ -112,7 +112,15 @@ typedef union {
 } column_terms;
 
 INLINE void make_terms(column_terms *t, const int16_t *sum, const float *scale, shape s, uint32_t n) {
-    for (uint32_t c = 0; c < n; c++) {
+    uint32_t c = 0;
+    for (; c + 8 <= n; c += 8) {
+        const __m256i asum = _mm256_madd_epi16(load(sum + 2 * c), _mm256_set1_epi16((short)(s.has_min ? 1 : -s.zero)));
+        if (s.has_min)
+            _mm256_storeu_ps(t->f + c, _mm256_mul_ps(_mm256_loadu_ps(scale + c), _mm256_cvtepi32_ps(asum)));
+        else
+            _mm256_storeu_si256((__m256i *)(t->i + c), asum);
+    }
+    for (; c < n; c++) {
         const int32_t asum = sum[2 * c] + sum[2 * c + 1];
         if (s.has_min)
             t->f[c] = scale[c] * (float)asum;
@@ -189,7 +197,16 @@ INLINE void pair_sums(int16_t (*pair)[2 * MAX_COL], const cpu_act *x, size_t her
     for (int i = 0; i < s.n_sub / 2; i++) {
         const int16_t *sum = x->sum + 2 * (here + (size_t)(i * 16 / s.n_sub) * x->n_tok),
                       *next = sum + 2 * (size_t)x->n_tok;
-        for (uint32_t c = 0; c < n; c++) {
+        const __m256i one = _mm256_set1_epi16(1);
+        uint32_t c = 0;
+        for (; c + 8 <= n; c += 8) {
+            __m256i v = load(sum + 2 * c);
+            if (s.n_sub == 8)
+                v = _mm256_blend_epi16(_mm256_madd_epi16(v, one),
+                                       _mm256_slli_epi32(_mm256_madd_epi16(load(next + 2 * c), one), 16), 0xAA);
+            _mm256_storeu_si256((__m256i *)(pair[i] + 2 * c), v);
+        }
+        for (; c < n; c++) {
             pair[i][2 * c] = s.n_sub == 16 ? sum[2 * c] : (int16_t)(sum[2 * c] + sum[2 * c + 1]);
             pair[i][2 * c + 1] = s.n_sub == 16 ? sum[2 * c + 1] : (int16_t)(next[2 * c] + next[2 * c + 1]);
         }
