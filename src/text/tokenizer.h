@@ -28,7 +28,7 @@ MUST_CHECK status tokenizer_open(tokenizer **out, const gguf *g, err *e);
 void tokenizer_close(tokenizer *t); /* NULL is fine */
 
 typedef struct {
-    const char *model; /* X
+    const char *model; /* "llama", "gpt2" or "gemma4" */
     str pre;           /* pre-tokenizer name as in the file, "default" when absent */
     uint32_t n_vocab;
     token_id bos, eos, eot, eom, unk, sep, pad, fim_pre, fim_suf, fim_mid; /* TOKEN_NONE when absent */
