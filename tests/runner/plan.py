@@ -25,7 +25,7 @@ FUZZ_SECONDS = {False: 30, True: 600}  # short, --long
 SANITIZE = ["--buildtype=debugoptimized", "-Dwerror=false", "-Db_lundef=false"]
 CLANG = {"CC": "clang", "CXX": "clang++"}
 BUILDS = {
-    "gcc": ({}, ["--buildtype=release", "-Dtests=true"]),
+    "gcc": ({}, ["--buildtype=release", "-Dtests=true", "-Dbench=true"]),
     "clang": (CLANG, ["--buildtype=release", "-Dtests=true"]),
     "asan": ({}, [*SANITIZE, "-Dtests=true", "-Db_sanitize=address,undefined", "-Dc_args=-fno-sanitize-recover=all"]),
     "tsan": ({}, [*SANITIZE, "-Dtests=true", "-Db_sanitize=thread"]),

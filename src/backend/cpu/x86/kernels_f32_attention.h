@@ -6,6 +6,8 @@
 #ifndef ROCMFORGE_BACKEND_CPU_X86_KERNELS_F32_ATTENTION_H
 #define ROCMFORGE_BACKEND_CPU_X86_KERNELS_F32_ATTENTION_H
 
+#include "backend/cpu/cpu_ops.h"
+
 enum { TILE_ACC = TILE_QUERIES * 4, CHUNK_GROUPS = ATTN_CHUNK / 16 };
 
 typedef struct {
