@@ -207,7 +207,7 @@ void exec_device(const exec *x, strbuf *out) {
 }
 
 void exec_traffic(const exec *x, uint64_t *weights, uint64_t *kv_per_token) {
-    *weights = *kv_per_token = 0;
+    *weights = 0;
     for (uint32_t i = 0; i < x->p.n_order; i++) {
         const node *n = x->p.order[i];
         if (n->op != OP_LINEAR && n->op != OP_LINEAR_EXPERT) continue;
@@ -217,7 +217,7 @@ void exec_traffic(const exec *x, uint64_t *weights, uint64_t *kv_per_token) {
             *weights += n->op == OP_LINEAR ? t->n_bytes : t->n_bytes / t->dim[2] * n->p.expert.n_used;
         }
     }
-    for (uint32_t i = 0; i < x->kv.n_layers; i++) *kv_per_token += x->kv.layer[i].page_bytes / x->kv.page_tokens;
+    *kv_per_token = x->kv.page_bytes / x->kv.page_tokens;
 }
 
 status exec_measure(const gguf *g, const exec_options *opt, backend *const *backends, uint32_t n_backends,

@@ -59,8 +59,10 @@ static void answer(const tokenizer *t, char op, unsigned flags, char *p, uint32_
     } else {
         facts(t, &out);
     }
-    if (s) reply(s, e.text, strlen(e.text));
-    else reply(s, out.p, out.n);
+    if (s)
+        reply(s, e.text, strlen(e.text));
+    else
+        reply(s, out.p, out.n);
     strbuf_free(&out);
 }
 
