@@ -105,8 +105,9 @@ enum { PROCESS_BYTES = 15 << 18, MARGIN_LEAST = 100 << 20 };
 typedef struct {
     backend_memory mem;
     uint64_t vocabulary; /* tokenizer and header pages */
-    uint64_t resident;   /* after a prompt that fills the context: every block is touched then, each weight is held once */
-    uint64_t need;       /* the most at any time: with the file's pages that are read while weights are repacked */
+    uint64_t
+        resident;  /* after a prompt that fills the context: every block is touched then, each weight is held once */
+    uint64_t need; /* the most at any time: with the file's pages that are read while weights are repacked */
     uint64_t margin;
 } budget;
 
@@ -151,11 +152,12 @@ status api_check_memory(const rf_model *m, const api_shape *s, backend *b, err *
     budget_sum(&x, m);
     uint64_t available = api_available_bytes();
     if (budget_fits(&x, available)) return OK;
-    return fail(e, ERR_MEMORY_PLAN,
-                "%llu MiB are needed and %llu more as a margin, %llu are available; the KV cache of %u tokens takes %zu MiB: "
-                "the largest context that fits is %u (-c)",
-                (unsigned long long)(x.need >> 20), (unsigned long long)(x.margin >> 20),
-                (unsigned long long)(available >> 20), s->context, x.mem.kv >> 20, largest_context(m, s, available));
+    return fail(
+        e, ERR_MEMORY_PLAN,
+        "%llu MiB are needed and %llu more as a margin, %llu are available; the KV cache of %u tokens takes %zu MiB: "
+        "the largest context that fits is %u (-c)",
+        (unsigned long long)(x.need >> 20), (unsigned long long)(x.margin >> 20), (unsigned long long)(available >> 20),
+        s->context, x.mem.kv >> 20, largest_context(m, s, available));
 }
 
 char *rf_plan(const rf_model *m, const rf_engine_options *opt, rf_error *e) {
@@ -169,16 +171,15 @@ char *rf_plan(const rf_model *m, const rf_engine_options *opt, rf_error *e) {
     if (!rc) {
         uint64_t available = api_available_bytes();
         json_t *v = json_pack(
-            "{ss si si si ss ss s{sI sI sI sI sI sI sI sI} sI sI sI sI sb sI}", "device", "cpu", "context", (int)s.context,
-            "parallel", (int)s.parallel, "ubatch", (int)s.exec.max_tok, "cache_type_k",
+            "{ss si si si ss ss s{sI sI sI sI sI sI sI sI} sI sI sI sI sb sI}", "device", "cpu", "context",
+            (int)s.context, "parallel", (int)s.parallel, "ubatch", (int)s.exec.max_tok, "cache_type_k",
             quant_lookup(s.exec.type_k)->name, "cache_type_v", quant_lookup(s.exec.type_v)->name, "bytes",
             "weights_repacked", (json_int_t)b.mem.weights_own, "weights_mapped", (json_int_t)b.mem.weights_mapped, "kv",
             (json_int_t)b.mem.kv, "activations", (json_int_t)b.mem.activations, "scratch", (json_int_t)b.mem.scratch,
             "vocabulary", (json_int_t)b.vocabulary, "process", (json_int_t)PROCESS_BYTES, "staging",
-            (json_int_t)b.mem.staging, "need", (json_int_t)b.need,
-            "margin", (json_int_t)b.margin, "expected_resident", (json_int_t)b.resident, "available",
-            (json_int_t)available, "fits", (int)budget_fits(&b, available), "largest_context",
-            (json_int_t)largest_context(m, &s, available));
+            (json_int_t)b.mem.staging, "need", (json_int_t)b.need, "margin", (json_int_t)b.margin, "expected_resident",
+            (json_int_t)b.resident, "available", (json_int_t)available, "fits", (int)budget_fits(&b, available),
+            "largest_context", (json_int_t)largest_context(m, &s, available));
         text = api_json(v, &rc, &why);
     }
     api_result(rc, &why, e);

@@ -113,7 +113,7 @@ static int set_number(args *a, const option *o, const char *name, const char *va
     double x = whole ? (double)n : strtod(value, &end);
     bool too_large = errno == ERANGE && (whole || isinf(x));
     if (end == value || *end || isnan(x)) return bad(name, value, whole ? "give a whole number" : "give a number");
-    snprintf(why, sizeof why, "give %.15g to %.15g", o->lo, o->hi);
+    snprintf(why, sizeof why, "give %.16g to %.16g", o->lo, o->hi);
     if (too_large || x < o->lo || x > o->hi) return bad(name, value, why);
     if (whole)
         memcpy((char *)a + o->at, &n, sizeof n);
@@ -217,11 +217,32 @@ static int read_environment(parser *p) {
 
 /* Options of llama.cpp that INTERFACE promises for later: named as such, so that nobody hunts for a typing error. */
 static const char *const planned[] = {
-    "-tb",          "--threads-batch",       "-ngl",           "--n-gpu-layers", "-fa",           "--flash-attn",
-    "--typical",    "--dry-",                "--xtc-",         "--mirostat",     "--grammar",     "--grammar-file",
-    "-j",           "--json-schema",         "--lora",         "--mlock",        "--no-mmap",     "--override-kv",
-    "--rope-",      "--yarn-",               "--chat-template-file", "--log-level", "--log-format", "--log-file",
-    "--tokenizer",  "--host",
+    "-tb",
+    "--threads-batch",
+    "-ngl",
+    "--n-gpu-layers",
+    "-fa",
+    "--flash-attn",
+    "--typical",
+    "--dry-",
+    "--xtc-",
+    "--mirostat",
+    "--grammar",
+    "--grammar-file",
+    "-j",
+    "--json-schema",
+    "--lora",
+    "--mlock",
+    "--no-mmap",
+    "--override-kv",
+    "--rope-",
+    "--yarn-",
+    "--chat-template-file",
+    "--log-level",
+    "--log-format",
+    "--log-file",
+    "--tokenizer",
+    "--host",
 };
 
 static int unknown_option(const char *arg, size_t n) {

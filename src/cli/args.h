@@ -45,7 +45,7 @@ int args_parse(args *a, unsigned command, int argc, char **argv);
 void args_help(unsigned command); /* the command's options, to standard output */
 
 typedef struct {
-    char name[40];           /* "--top-k" or "-t": each spelling comes as one of its own */
+    char name[40];            /* "--top-k" or "-t": each spelling comes as one of its own */
     const char *value, *help; /* "FILE", or "a|b|c" where there is a choice; NULL for a flag */
     bool takes_value;
 } args_option;

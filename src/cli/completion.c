@@ -43,14 +43,15 @@ static void bash(void) {
     printf("    esac\n    [[ ${COMP_WORDS[1]} == completion ]] && words='bash zsh fish' kind=words\n"
            "    if (( COMP_CWORD == 1 )); then\n        kind=words words='");
     for (const cli_command *c = cli_commands; c->name; c++) printf("%s ", c->name);
-    printf("help --help --version'\n    fi\n"
-           "    case $kind in\n"
-           "    words) mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$cur\") ;;\n"
-           "    files) mapfile -t COMPREPLY < <(compgen -f -- \"$cur\") ;;\n"
-           "    models) mapfile -t COMPREPLY < <(compgen -f -X '!*.[gG][gG][uU][fF]' -- \"$cur\"; compgen -d -- \"$cur\")"
-           " ;;\n"
-           "    *) COMPREPLY=() ;;\n    esac\n}\n"
-           "complete -o filenames -F _rocmforge rocmforge rocmforge_cli rocmforge-cli\n");
+    printf(
+        "help --help --version'\n    fi\n"
+        "    case $kind in\n"
+        "    words) mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$cur\") ;;\n"
+        "    files) mapfile -t COMPREPLY < <(compgen -f -- \"$cur\") ;;\n"
+        "    models) mapfile -t COMPREPLY < <(compgen -f -X '!*.[gG][gG][uU][fF]' -- \"$cur\"; compgen -d -- \"$cur\")"
+        " ;;\n"
+        "    *) COMPREPLY=() ;;\n    esac\n}\n"
+        "complete -o filenames -F _rocmforge rocmforge rocmforge_cli rocmforge-cli\n");
 }
 
 /* --- zsh: _arguments does the work ---------------------------------------------------------------------------------------- */
@@ -107,8 +108,11 @@ static void fish_text(const char *s) {
 static void fish_option(void *ctx, const args_option *o) {
     const char *command = ctx;
     const char *kind = is_long(o) ? "l" : o->name[2] ? "o" : "s"; /* --long, -old, -s */
-    printf("complete -c rocmforge -n '__fish_seen_subcommand_from %s' -%s %s%s", command, kind, o->name + 1 + is_long(o),
-           !o->takes_value ? "" : wants_file(o) ? " -r -F" : " -x");
+    printf("complete -c rocmforge -n '__fish_seen_subcommand_from %s' -%s %s%s", command, kind,
+           o->name + 1 + is_long(o),
+           !o->takes_value ? ""
+           : wants_file(o) ? " -r -F"
+                           : " -x");
     if (has_choice(o)) {
         fputs(" -a '", stdout);
         for (const char *p = o->value; *p; p++) putchar(*p == '|' ? ' ' : *p);

@@ -120,14 +120,13 @@ static int print_result(run *g, rf_model *m, rf_engine *engine, uint64_t seed) {
     json_t *info = cli_json(rf_engine_info(engine));
     const rf_event *e = &g->end;
     uint32_t steps = e->n_predicted ? e->n_predicted - 1 : 0;
-    json_t *v = json_pack("{so so si ss sI s{sO sf sf sf sf} sO so}", "text",
-                          json_text(g->text ? g->text : "", g->n_text), "tokens", json_incref(g->tokens),
-                          "prompt_tokens", (int)e->n_prompt, "finish_reason", finish_name(e->finish), "seed",
-                          (json_int_t)seed, "timings", "load_ms", json_object_get(info, "load_ms"), "prompt_ms",
-                          (double)e->prompt_us / 1e3, "prompt_per_second", per_second(e->n_prompt, e->prompt_us),
-                          "predicted_ms", (double)e->predicted_us / 1e3, "predicted_per_second",
-                          per_second(steps, e->predicted_us), "device", json_object_get(info, "device"), "warnings",
-                          warnings_of(m, engine));
+    json_t *v = json_pack(
+        "{so so si ss sI s{sO sf sf sf sf} sO so}", "text", json_text(g->text ? g->text : "", g->n_text), "tokens",
+        json_incref(g->tokens), "prompt_tokens", (int)e->n_prompt, "finish_reason", finish_name(e->finish), "seed",
+        (json_int_t)seed, "timings", "load_ms", json_object_get(info, "load_ms"), "prompt_ms",
+        (double)e->prompt_us / 1e3, "prompt_per_second", per_second(e->n_prompt, e->prompt_us), "predicted_ms",
+        (double)e->predicted_us / 1e3, "predicted_per_second", per_second(steps, e->predicted_us), "device",
+        json_object_get(info, "device"), "warnings", warnings_of(m, engine));
     if (g->logprobs && v) json_object_set(v, "logprobs", g->logprobs);
     json_decref(info);
     return cli_print_json(v);

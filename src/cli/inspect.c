@@ -140,10 +140,8 @@ static void print_plan(json_t *v) {
         cli_bytes(s, sizeof s, number_of(b, kinds[i][0]));
         printf("  %-22s %10s\n", kinds[i][1], s);
     }
-    static const char *const sums[][2] = {{"expected_resident", "expected resident"},
-                                          {"need", "need"},
-                                          {"margin", "margin"},
-                                          {"available", "available"}};
+    static const char *const sums[][2] = {
+        {"expected_resident", "expected resident"}, {"need", "need"}, {"margin", "margin"}, {"available", "available"}};
     for (size_t i = 0; i < sizeof sums / sizeof *sums; i++) {
         cli_bytes(s, sizeof s, number_of(v, sums[i][0]));
         printf("%-24s %10s\n", sums[i][1], s);

@@ -164,7 +164,8 @@ int cmd_logits(const args *a) {
     if (!rc) rc = parse_ids(a->tokens ? a->tokens : text, n, a->tokens ? "--tokens" : a->tokens_file, &ids, &n_ids);
     if (!rc && (size_t)snprintf(part, sizeof part, "%s.part", a->output) >= sizeof part)
         rc = cli_usage("usage.range", "--output: the name is too long");
-    if (!rc && n_ids == 0) rc = cli_usage("usage.argument", "%s holds no token id", a->tokens ? "--tokens" : a->tokens_file);
+    if (!rc && n_ids == 0)
+        rc = cli_usage("usage.argument", "%s holds no token id", a->tokens ? "--tokens" : a->tokens_file);
     if (!rc) {
         rc = write_logits(a, m, ids, n_ids, part);
         if (!rc && rename(part, a->output)) rc = cli_error("io.failed", "%s: %s", a->output, strerror(errno));
