@@ -70,6 +70,7 @@ bool rf_engine_open(rf_engine **out, rf_model *m, const rf_engine_options *opt, 
     status s = g ? api_shape_make(&g->shape, m, opt, &why) : fail(&why, ERR_NOMEM, "engine");
     backend *b = NULL;
     if (!s) s = api_open_backend(&b, &g->shape, &why);
+    if (!s && (s = api_check_memory(m, &g->shape, b, &why))) b->ops->close(b);
     if (!s) s = exec_open(&g->x, m->file, &g->shape.exec, &b, 1, opt->progress, opt->user, &why);
     if (!s) s = sched_open(&g->sched, g->x, m->text, &g->shape.exec, g->shape.context, &why);
     if (g) g->model = m;

@@ -7,8 +7,11 @@ import json
 import os
 import pathlib
 import subprocess
+import sys
 
 import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "oracle"))  # tiny_models, bad_gguf
 
 TIMEOUT = 120  # seconds of wall time: a hang, not a limit on speed
 
@@ -38,6 +41,20 @@ def binary(build):
 @pytest.fixture(scope="session")
 def smollm2():
     return pathlib.Path(os.environ["RF_SMOLLM2"])
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """tiny(architecture, type="Q4_K"): a random model of a few hundred kilobytes."""
+    folder, made = tmp_path_factory.mktemp("tiny"), {}
+
+    def get(arch, kind="Q4_K"):
+        tiny_models = pytest.importorskip("tiny_models", reason="the oracle, which encodes weights, is not there")
+        if (arch, kind) not in made:
+            made[arch, kind] = tiny_models.make(folder / f"{arch}-{kind}.gguf", arch, kind)
+        return made[arch, kind]
+
+    return get
 
 
 @pytest.fixture(scope="session")

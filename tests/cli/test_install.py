@@ -2,16 +2,13 @@
 and a C program that is built against them as a user would build it."""
 import os
 import pathlib
+import shutil
 import subprocess
 
 import pytest
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
-USER = """
-#include <rocmforge.h>
-#include <stdio.h>
-int main(void) { return puts(rf_version()) < 0; }
-"""
+EXAMPLE = TOP / "examples" / "generate.c"
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +46,34 @@ def test_the_shared_library_shows_only_its_interface(installed):
     assert names and [n for n in names if not n.startswith("rf_")] == []
 
 
-@pytest.mark.parametrize("static", (False, True))
-def test_a_program_builds_against_it(installed, tmp_path, static):
-    source, program = tmp_path / "user.c", tmp_path / "user"
-    source.write_text(USER)
+def flags_of(installed, static):
     flags = pkg_config(installed, "--cflags", "--libs", *(["--static"] if static else []))
-    if static:
-        flags = [str(library_folder(installed) / "librocmforge.a") if f == "-lrocmforge" else f for f in flags]
-    subprocess.run(["cc", "-std=c17", "-Wall", "-Werror", "-o", program, source, *flags], check=True)
+    return [str(library_folder(installed) / "librocmforge.a") if static and f == "-lrocmforge" else f for f in flags]
+
+
+@pytest.mark.parametrize("static", (False, True))
+def test_the_example_builds_against_it_and_runs(installed, rocmforge, smollm2, tmp_path, static):
+    program = tmp_path / "generate"
+    command = ["cc", "-std=c17", "-Wall", "-Wextra", "-Werror", "-pedantic", "-o", program, EXAMPLE, *flags_of(installed, static)]
+    subprocess.run(command, check=True)
+    linked = subprocess.run(["readelf", "-d", program], capture_output=True, text=True, check=True).stdout
+    assert ("librocmforge.so.0" in linked) == (not static)
+    env = {**os.environ, "LD_LIBRARY_PATH": "" if static else str(library_folder(installed))}
+    args = ("The capital of France is", "12")
+    done = subprocess.run([program, smollm2, *args], env=env, capture_output=True, timeout=120)
+    assert done.returncode == 0 and b"[5 tokens read, 12 made]" in done.stderr
+    assert done.stdout == rocmforge("generate", smollm2, "-p", args[0], "-n", args[1], "--temp", "0", "-q").stdout[:-1]
+    done = subprocess.run([program, tmp_path / "absent.gguf", "x"], env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "error[io.failed]" in done.stderr
+
+
+@pytest.mark.parametrize("language, compiler", (("c17", "cc"), ("c++11", "c++"), ("c++20", "c++"), ("c17", "clang"), ("c++17", "clang++")))
+def test_the_header_compiles_alone(installed, tmp_path, language, compiler):
+    if not shutil.which(compiler):
+        pytest.skip(f"{compiler} is not installed")
+    source = tmp_path / ("user.c" if language == "c17" else "user.cpp")
+    source.write_text("#include <rocmforge.h>\nint main() { return rf_version() == 0; }\n")
+    command = [compiler, f"-std={language}", "-Wall", "-Wextra", "-Werror", "-pedantic", "-o", tmp_path / "user", source]
+    subprocess.run([*command, *flags_of(installed, False)], check=True)
     env = {**os.environ, "LD_LIBRARY_PATH": str(library_folder(installed))}
-    done = subprocess.run([program], env=env, capture_output=True, text=True)
-    assert done.returncode == 0 and done.stdout[0].isdigit()
+    assert subprocess.run([tmp_path / "user"], env=env).returncode == 0
