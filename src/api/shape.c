@@ -120,8 +120,9 @@ static status budget_make(budget *b, const rf_model *m, const api_shape *s, err 
     return OK;
 }
 
-/* The largest context, in steps of 256, whose need and margin fit; 0: none. */
-static uint32_t largest_context(const rf_model *m, const api_shape *s, uint64_t available) {
+/* The largest context, in steps of 256, whose need and margin fit; 0: none. A context too large to be planned at all fits
+ * as little as one too large for the memory; only running out of memory ourselves is no answer. */
+static status largest_context(uint32_t *out, const rf_model *m, const api_shape *s, uint64_t available, err *e) {
     uint32_t lo = 0, hi = (m->info.context_train ? m->info.context_train : CONTEXT_DEFAULT_MOST) / 256 + 1;
     while (lo + 1 < hi) {
         uint32_t mid = lo + (hi - lo) / 2;
@@ -130,12 +131,15 @@ static uint32_t largest_context(const rf_model *m, const api_shape *s, uint64_t 
         t.exec.page_tokens = page_tokens_for(t.context);
         t.exec.n_pages = (t.context + t.exec.page_tokens - 1) / t.exec.page_tokens * t.parallel;
         budget b;
-        if (budget_make(&b, m, &t, NULL) == OK && b.need + b.margin <= available)
+        status rc = budget_make(&b, m, &t, e);
+        if (rc == ERR_NOMEM) return rc;
+        if (rc == OK && b.need + b.margin <= available)
             lo = mid;
         else
             hi = mid;
     }
-    return lo * 256;
+    *out = lo * 256;
+    return OK;
 }
 
 char *rf_plan(const rf_model *m, const rf_engine_options *opt, rf_error *e) {
@@ -146,18 +150,20 @@ char *rf_plan(const rf_model *m, const rf_engine_options *opt, rf_error *e) {
     char *text = NULL;
     status rc = api_shape_make(&s, m, opt ? opt : &defaults, &why);
     if (!rc) rc = budget_make(&b, m, &s, &why);
+    uint64_t available = available_bytes();
+    uint32_t largest = 0;
+    if (!rc) rc = largest_context(&largest, m, &s, available, &why);
     if (!rc) {
-        uint64_t available = available_bytes();
-        json_t *v = json_pack(
-            "{ss si si si ss ss s{sI sI sI sI sI sI sI} sI sI sI sI sb sI}", "device", "cpu", "context", (int)s.context,
-            "parallel", (int)s.parallel, "ubatch", (int)s.exec.max_tok, "cache_type_k",
-            quant_lookup(s.exec.type_k)->name, "cache_type_v", quant_lookup(s.exec.type_v)->name, "bytes",
-            "weights_repacked", (json_int_t)b.mem.weights_own, "weights_mapped", (json_int_t)b.mem.weights_mapped, "kv",
-            (json_int_t)b.mem.kv, "activations", (json_int_t)b.mem.activations, "scratch", (json_int_t)b.mem.scratch,
-            "vocabulary", (json_int_t)b.vocabulary, "process", (json_int_t)PROCESS_BYTES, "need", (json_int_t)b.need,
-            "margin", (json_int_t)b.margin, "expected_resident", (json_int_t)b.resident, "available",
-            (json_int_t)available, "fits", (int)(b.need + b.margin <= available), "largest_context",
-            (json_int_t)largest_context(m, &s, available));
+        json_t *v = json_pack("{ss si si si ss ss s{sI sI sI sI sI sI sI} sI sI sI sI sb sI}", "device", "cpu",
+                              "context", (int)s.context, "parallel", (int)s.parallel, "ubatch", (int)s.exec.max_tok,
+                              "cache_type_k", quant_lookup(s.exec.type_k)->name, "cache_type_v",
+                              quant_lookup(s.exec.type_v)->name, "bytes", "weights_repacked",
+                              (json_int_t)b.mem.weights_own, "weights_mapped", (json_int_t)b.mem.weights_mapped, "kv",
+                              (json_int_t)b.mem.kv, "activations", (json_int_t)b.mem.activations, "scratch",
+                              (json_int_t)b.mem.scratch, "vocabulary", (json_int_t)b.vocabulary, "process",
+                              (json_int_t)PROCESS_BYTES, "need", (json_int_t)b.need, "margin", (json_int_t)b.margin,
+                              "expected_resident", (json_int_t)b.resident, "available", (json_int_t)available, "fits",
+                              (int)(b.need + b.margin <= available), "largest_context", (json_int_t)largest);
         text = api_json(v, &rc, &why);
     }
     api_result(rc, &why, e);
