@@ -35,6 +35,11 @@ status api_check_memory(const rf_model *m, const api_shape *s, backend *b, err *
 uint64_t api_available_bytes(void); /* what this process may still take: the system's and its control group's word */
 
 bool api_result(status s, const err *e, rf_error *out); /* s == OK, else fills *out */
-char *api_json(json_t *v, status *s, err *e);           /* takes v; NULL: no memory */
+/* Put an item (its reference is taken) into an array or object; without memory, or with no item for lack of it, *all
+ * becomes NULL and stays so: a list is whole or none. */
+void api_append(json_t **all, json_t *item);
+void api_set(json_t **all, const char *key, json_t *item);
+json_t *api_text(const strbuf *b);            /* NULL when it could not grow, or out of memory */
+char *api_json(json_t *v, status *s, err *e); /* takes v; NULL: no memory */
 
 #endif

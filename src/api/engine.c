@@ -108,12 +108,12 @@ char *rf_engine_info(const rf_engine *g) {
     const exec_options *x = &g->shape.exec;
     uint64_t weights, kv;
     exec_traffic(g->x, &weights, &kv);
-    json_t *v = json_pack("{s{ss so ss} si si si si ss ss sf sI sI}", "device", "kind", "cpu", "name",
-                          json_text(name.p ? name.p : "", name.n), "reason", g->shape.reason, "context",
-                          (int)g->shape.context, "parallel", (int)g->shape.parallel, "threads", (int)g->shape.threads,
-                          "ubatch", (int)x->max_tok, "cache_type_k", quant_lookup(x->type_k)->name, "cache_type_v",
-                          quant_lookup(x->type_v)->name, "load_ms", (double)g->load_us / 1000.0, "read_bytes_per_token",
-                          (json_int_t)weights, "kv_bytes_per_token", (json_int_t)kv);
+    json_t *v = json_pack("{s{ss so ss} si si si si ss ss sf sI sI}", "device", "kind", "cpu", "name", api_text(&name),
+                          "reason", g->shape.reason, "context", (int)g->shape.context, "parallel",
+                          (int)g->shape.parallel, "threads", (int)g->shape.threads, "ubatch", (int)x->max_tok,
+                          "cache_type_k", quant_lookup(x->type_k)->name, "cache_type_v", quant_lookup(x->type_v)->name,
+                          "load_ms", (double)g->load_us / 1000.0, "read_bytes_per_token", (json_int_t)weights,
+                          "kv_bytes_per_token", (json_int_t)kv);
     strbuf_free(&name);
     status s;
     return api_json(v, &s, NULL);
@@ -234,10 +234,10 @@ bool rf_request_start(rf_request **out, rf_engine *g, const rf_request_params *p
         pthread_cond_signal(&g->wake);
         pthread_mutex_unlock(&g->lock);
     }
-    if (s)
+    if (s) {
+        *out = NULL;
         mem_free(r);
-    else
-        *out = r;
+    }
     return api_result(s, &why, e);
 }
 

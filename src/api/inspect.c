@@ -1,11 +1,13 @@
 /* What a file holds, as JSON. */
 #include "api/api.h"
 
+#include "base/mem.h"
+
 #include <string.h>
 
 static json_t *tensor_json(const gguf_tensor *t) {
     json_t *dims = json_array();
-    for (uint32_t i = 0; i < t->n_dims; i++) json_array_append_new(dims, json_integer((json_int_t)t->dim[i]));
+    for (uint32_t i = 0; i < t->n_dims; i++) api_append(&dims, json_integer((json_int_t)t->dim[i]));
     return json_pack("{so ss so sI}", "name", json_text_of(t->name), "type", quant_lookup(t->type)->name, "shape", dims,
                      "bytes", (json_int_t)t->n_bytes);
 }
@@ -32,8 +34,7 @@ static json_t *value_json(const gguf_kv *kv) {
     if (kv->elem_type == GGUF_ARRAY) return json_pack("{sI}", "n", (json_int_t)kv->n);
     json_t *first = json_array();
     for (uint64_t i = 0; i < kv->n && i < ARRAY_SHOWN; i++)
-        json_array_append_new(first, kv->elem_type == GGUF_STRING ? json_text_of(gguf_next_string(kv, &at))
-                                                                  : scalar_json(kv, i));
+        api_append(&first, kv->elem_type == GGUF_STRING ? json_text_of(gguf_next_string(kv, &at)) : scalar_json(kv, i));
     if (kv->n <= ARRAY_SHOWN) return first;
     return json_pack("{sI so}", "n", (json_int_t)kv->n, "first", first);
 }
@@ -42,7 +43,10 @@ static json_t *metadata_json(const gguf *g) {
     json_t *all = json_object();
     for (size_t i = 0; i < gguf_n_kv(g); i++) {
         const gguf_kv *kv = gguf_kv_at(g, i);
-        json_put(all, kv->key, value_json(kv));
+        if (all && !json_put(all, kv->key, value_json(kv))) {
+            json_decref(all);
+            all = NULL;
+        }
     }
     return all;
 }
@@ -52,7 +56,7 @@ static json_t *types_json(const gguf *g) {
     for (size_t i = 0; i < gguf_n_tensors(g); i++) count[gguf_tensor_at(g, i)->type]++;
     json_t *all = json_object();
     for (uint32_t t = 0; t < QUANT_COUNT; t++)
-        if (count[t]) json_object_set_new(all, quant_lookup(t)->name, json_integer((json_int_t)count[t]));
+        if (count[t]) api_set(&all, quant_lookup(t)->name, json_integer((json_int_t)count[t]));
     return all;
 }
 
@@ -63,7 +67,7 @@ static json_t *tokenizer_json(const tokenizer *t) {
     const token_id *eog;
     size_t n_eog = tokenizer_eog_ids(t, &eog);
     json_t *ends = json_array();
-    for (size_t k = 0; k < n_eog; k++) json_array_append_new(ends, json_integer(eog[k]));
+    for (size_t k = 0; k < n_eog; k++) api_append(&ends, json_integer(eog[k]));
     return json_pack("{ss so si so so so so sb sb so}", "model", i->model, "pre", json_text_of(i->pre), "n_vocab",
                      (int)i->n_vocab, "bos", id_json(i->bos), "eos", id_json(i->eos), "unk", id_json(i->unk), "pad",
                      id_json(i->pad), "add_bos", (int)i->add_bos, "add_eos", (int)i->add_eos, "end_of_generation",
@@ -79,14 +83,14 @@ static json_t *model_json(const model_info *m) {
                           (int)l->n_kv_head, "head_dim", (int)l->d_k, "n_ff", (int)l->d_ff, "n_vocab", (int)m->n_vocab,
                           "context_train", (int)m->context_train);
     if (m->n_expert && v) {
-        json_object_set_new(v, "n_expert", json_integer(m->n_expert));
-        json_object_set_new(v, "n_expert_used", json_integer(m->n_expert_used));
+        api_set(&v, "n_expert", json_integer(m->n_expert));
+        api_set(&v, "n_expert_used", json_integer(m->n_expert_used));
     }
-    if (m->window && v) json_object_set_new(v, "sliding_window", json_integer(m->window));
-    if (v) json_object_set_new(v, "rope_base", json_real((double)m->rope.base));
-    if (v) json_object_set_new(v, "rope_scaling", json_string(m->rope.scaling));
-    if (v) json_object_set_new(v, "tied_output", json_boolean(m->tied_output));
-    if (v) json_object_set_new(v, "has_chat_template", json_boolean(m->has_chat_template));
+    if (m->window && v) api_set(&v, "sliding_window", json_integer(m->window));
+    if (v) api_set(&v, "rope_base", json_real((double)m->rope.base));
+    if (v) api_set(&v, "rope_scaling", json_string(m->rope.scaling));
+    if (v) api_set(&v, "tied_output", json_boolean(m->tied_output));
+    if (v) api_set(&v, "has_chat_template", json_boolean(m->has_chat_template));
     return v;
 }
 
@@ -97,16 +101,19 @@ char *rf_model_inspect(const rf_model *m, unsigned flags, rf_error *e) {
                   "file_bytes", (json_int_t)gguf_file_bytes(m->file), "shards", (int)gguf_n_shards(m->file), "model",
                   model_json(&m->info), "tokenizer", tokenizer_json(m->text), "n_tensors",
                   (json_int_t)gguf_n_tensors(m->file), "types", types_json(m->file));
-    if (v && flags & RF_INSPECT_METADATA) json_object_set_new(v, "metadata", metadata_json(m->file));
+    if (v && flags & RF_INSPECT_METADATA) api_set(&v, "metadata", metadata_json(m->file));
     if (v && flags & RF_INSPECT_TENSORS) {
         json_t *all = json_array();
-        for (size_t i = 0; i < gguf_n_tensors(m->file); i++)
-            json_array_append_new(all, tensor_json(gguf_tensor_at(m->file, i)));
-        json_object_set_new(v, "tensors", all);
+        for (size_t i = 0; i < gguf_n_tensors(m->file); i++) api_append(&all, tensor_json(gguf_tensor_at(m->file, i)));
+        api_set(&v, "tensors", all);
     }
     status s;
     char *text = api_json(v, &s, &why);
-    if (!s && gguf_lost(m->file)) s = gguf_check(m->file, &why);
+    if (!s) s = gguf_check(m->file, &why);
+    if (s) {
+        mem_free(text);
+        text = NULL;
+    }
     api_result(s, &why, e);
     return text;
 }

@@ -20,10 +20,10 @@ char *rf_devices(rf_error *e) {
     for (int t = TIER_SCALAR; t <= (int)cpu_tier_best(); t++) {
         cpu_ops ops;
         cpu_ops_init(&ops, (cpu_tier)t);
-        json_array_append_new(tiers, json_string(ops.name));
+        api_append(&tiers, json_string(ops.name));
     }
-    json_t *cpu = json_pack("{ss so ss so si}", "kind", "cpu", "name", json_text(name.p ? name.p : "", name.n), "tier",
-                            best.name, "tiers", tiers, "threads", (int)cpu_default_threads());
+    json_t *cpu = json_pack("{ss so ss so si}", "kind", "cpu", "name", api_text(&name), "tier", best.name, "tiers",
+                            tiers, "threads", (int)cpu_default_threads());
     strbuf_free(&name);
     status s;
     char *text = api_json(json_pack("[o]", cpu), &s, &why);

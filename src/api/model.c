@@ -19,10 +19,24 @@ bool api_result(status s, const err *e, rf_error *out) {
     return false;
 }
 
+static void drop_unless(bool ok, json_t **all) {
+    if (ok) return;
+    json_decref(*all);
+    *all = NULL;
+}
+
+void api_append(json_t **all, json_t *item) { drop_unless(json_array_append_new(*all, item) == 0, all); }
+void api_set(json_t **all, const char *key, json_t *item) {
+    drop_unless(json_object_set_new(*all, key, item) == 0, all);
+}
+
+json_t *api_text(const strbuf *b) { return b->failed ? NULL : json_text(b->p ? b->p : "", b->n); }
+
 char *api_json(json_t *v, status *s, err *e) {
     strbuf b = {0};
     *s = v ? json_write(v, &b, e) : fail(e, ERR_NOMEM, "JSON");
     json_decref(v);
+    if (*s) strbuf_free(&b); /* the start of an answer is none */
     return b.p;
 }
 
@@ -33,10 +47,16 @@ char *rf_error_table(void) {
         const err_info *r = err_lookup((status)i);
         json_t *row = json_pack("{ss ss si sb ss}", "code", r->code, "category", r->category, "http", r->http, "retry",
                                 (int)r->retry, "text", r->text);
-        json_array_append_new(all, row);
+        api_append(&all, row);
     }
     status s;
     return api_json(all, &s, NULL);
+}
+
+/* What was made from the file's bytes, or refused because of them, counts only if the file still is what was opened. */
+static status if_unchanged(const gguf *file, status s, err *e) {
+    status changed = file && s != ERR_NOMEM ? gguf_check(file, e) : OK;
+    return changed ? changed : s;
 }
 
 bool rf_model_open(rf_model **out, const char *path, rf_error *e) {
@@ -51,7 +71,7 @@ bool rf_model_open(rf_model **out, const char *path, rf_error *e) {
         s = fail(&why, ERR_TOKENIZER, "the vocabulary has %u tokens, the embedding only %u rows",
                  tokenizer_get_info(m->text)->n_vocab, m->info.n_vocab);
     if (!s) s = api_check_graph(m, &why);
-    if (!s) s = gguf_check(m->file, &why);
+    if (m) s = if_unchanged(m->file, s, &why);
     if (s)
         rf_model_close(m);
     else
@@ -75,7 +95,11 @@ bool rf_tokenize(const rf_model *m, const char *text, size_t n, unsigned flags, 
     err why = {0};
     tokenize_options opt = {.add_special = !(flags & RF_NO_SPECIAL), .parse_special = !(flags & RF_NO_PARSE_SPECIAL)};
     token_list list = {0};
-    status s = tokenizer_encode(m->text, (str){text, n}, opt, &list, &why);
+    status s = if_unchanged(m->file, tokenizer_encode(m->text, (str){text, n}, opt, &list, &why), &why);
+    if (s) {
+        mem_free(list.ids);
+        list = (token_list){0};
+    }
     *ids = list.ids;
     *n_ids = list.n;
     return api_result(s, &why, e);
@@ -94,13 +118,15 @@ bool rf_detokenize(const rf_model *m, const int32_t *ids, size_t n_ids, bool spe
                    rf_error *e) {
     err why = {0};
     strbuf b = {0};
-    return give_text(&b, tokenizer_decode(m->text, ids, n_ids, special, &b, &why), &why, text, n, e);
+    status s = if_unchanged(m->file, tokenizer_decode(m->text, ids, n_ids, special, &b, &why), &why);
+    return give_text(&b, s, &why, text, n, e);
 }
 
 bool rf_token_piece(const rf_model *m, int32_t id, char **piece, size_t *n, rf_error *e) {
     err why = {0};
     strbuf b = {0};
-    return give_text(&b, tokenizer_piece(m->text, id, true, &b, &why), &why, piece, n, e);
+    status s = if_unchanged(m->file, tokenizer_piece(m->text, id, true, &b, &why), &why);
+    return give_text(&b, s, &why, piece, n, e);
 }
 
 char *rf_model_graph(const rf_model *m, int passes, rf_error *e) {
@@ -108,6 +134,7 @@ char *rf_model_graph(const rf_model *m, int passes, rf_error *e) {
     strbuf b = {0};
     status s = exec_dump_graph(m->file, passes < 0 ? PASS_ALL : (unsigned)passes & PASS_ALL, &b, &why);
     if (!s && b.failed) s = fail(&why, ERR_NOMEM, "graph dump");
+    s = if_unchanged(m->file, s, &why);
     if (s) strbuf_free(&b);
     api_result(s, &why, e);
     return b.p;

@@ -127,8 +127,9 @@ static status budget_make(budget *b, const rf_model *m, const api_shape *s, err 
 
 static bool budget_fits(const budget *b, uint64_t available) { return b->need + b->margin <= available; }
 
-/* The largest context, in steps of 256, whose need and margin fit; 0: none. */
-static uint32_t largest_context(const rf_model *m, const api_shape *s, uint64_t available) {
+/* The largest context, in steps of 256, whose need and margin fit; 0: none. A context too large to be planned at all fits
+ * as little as one too large for the memory; only running out of memory ourselves is no answer. */
+static status largest_context(uint32_t *out, const rf_model *m, const api_shape *s, uint64_t available, err *e) {
     uint32_t lo = 0, hi = (m->info.context_train ? m->info.context_train : CONTEXT_DEFAULT_MOST) / 256 + 1;
     while (lo + 1 < hi) {
         uint32_t mid = lo + (hi - lo) / 2;
@@ -137,12 +138,15 @@ static uint32_t largest_context(const rf_model *m, const api_shape *s, uint64_t 
         t.exec.page_tokens = page_tokens_for(t.context);
         t.exec.n_pages = (t.context + t.exec.page_tokens - 1) / t.exec.page_tokens * t.parallel;
         budget b;
-        if (budget_make(&b, m, &t, NULL) == OK && budget_fits(&b, available))
+        status rc = budget_make(&b, m, &t, e);
+        if (rc == ERR_NOMEM) return rc;
+        if (rc == OK && budget_fits(&b, available))
             lo = mid;
         else
             hi = mid;
     }
-    return lo * 256;
+    *out = lo * 256;
+    return OK;
 }
 
 status api_check_memory(const rf_model *m, const api_shape *s, backend *b, err *e) {
@@ -152,12 +156,15 @@ status api_check_memory(const rf_model *m, const api_shape *s, backend *b, err *
     budget_sum(&x, m);
     uint64_t available = api_available_bytes();
     if (budget_fits(&x, available)) return OK;
+    uint32_t largest;
+    rc = largest_context(&largest, m, s, available, e);
+    if (rc) return rc;
     return fail(
         e, ERR_MEMORY_PLAN,
         "%llu MiB are needed and %llu more as a margin, %llu are available; the KV cache of %u tokens takes %zu MiB: "
         "the largest context that fits is %u (-c)",
         (unsigned long long)(x.need >> 20), (unsigned long long)(x.margin >> 20), (unsigned long long)(available >> 20),
-        s->context, x.mem.kv >> 20, largest_context(m, s, available));
+        s->context, x.mem.kv >> 20, largest);
 }
 
 char *rf_plan(const rf_model *m, const rf_engine_options *opt, rf_error *e) {
@@ -168,8 +175,10 @@ char *rf_plan(const rf_model *m, const rf_engine_options *opt, rf_error *e) {
     char *text = NULL;
     status rc = api_shape_make(&s, m, opt ? opt : &defaults, &why);
     if (!rc) rc = budget_make(&b, m, &s, &why);
+    uint64_t available = api_available_bytes();
+    uint32_t largest = 0;
+    if (!rc) rc = largest_context(&largest, m, &s, available, &why);
     if (!rc) {
-        uint64_t available = api_available_bytes();
         json_t *v = json_pack(
             "{ss si si si ss ss s{sI sI sI sI sI sI sI sI} sI sI sI sI sb sI}", "device", "cpu", "context",
             (int)s.context, "parallel", (int)s.parallel, "ubatch", (int)s.exec.max_tok, "cache_type_k",
@@ -179,7 +188,7 @@ char *rf_plan(const rf_model *m, const rf_engine_options *opt, rf_error *e) {
             "vocabulary", (json_int_t)b.vocabulary, "process", (json_int_t)PROCESS_BYTES, "staging",
             (json_int_t)b.mem.staging, "need", (json_int_t)b.need, "margin", (json_int_t)b.margin, "expected_resident",
             (json_int_t)b.resident, "available", (json_int_t)available, "fits", (int)budget_fits(&b, available),
-            "largest_context", (json_int_t)largest_context(m, &s, available));
+            "largest_context", (json_int_t)largest);
         text = api_json(v, &rc, &why);
     }
     api_result(rc, &why, e);

@@ -100,7 +100,8 @@ status exec_open(exec **out, const gguf *g, const exec_options *opt, backend *co
     for (uint32_t i = 0; !s && i < n_backends; i++)
         s = backends[i]->ops->load(backends[i], &x->p, i, &x->kv, progress, ctx, e);
     if (!s) s = reserve(x, e);
-    if (!s) s = gguf_check(g, e); /* what was repacked must have been the file's */
+    status changed = gguf_check(g, e); /* what was repacked, or refused, must have been the file's */
+    if (changed) s = changed;
     if (s)
         exec_close(x);
     else
@@ -149,11 +150,19 @@ static status run_segments(exec *x, const step_input *in, err *e) {
     return s;
 }
 
+/* Every backend, whatever failed: until it has waited, it may still read the step's arrays. */
+static status wait_all(exec *x, status s, err *e) {
+    for (uint32_t i = 0; i < x->n_backends; i++) {
+        status late = x->backends[i]->ops->wait(x->backends[i], s ? NULL : e);
+        if (!s) s = late;
+    }
+    return s;
+}
+
 static status fetch_logits(exec *x, uint32_t n_out, err *e) {
+    if (!n_out) return OK;
     const node *r = x->g.result;
     backend *b = x->backends[r->device];
-    status s = b->ops->wait(b, e);
-    if (s || !n_out) return s;
     size_t stride = 0;
     const void *p = b->ops->peek(b, r, &stride);
     x->last_logits = p ? p : x->logits;
@@ -169,6 +178,25 @@ static status check_finite(const float *row, uint32_t n, err *e) {
     return fail(e, ERR_NUMBERS, "the model's logits are not finite: its weights hold NaN or infinite scales");
 }
 
+static status use_row(exec *x, const exec_seq *q, const float *row, err *e) {
+    uint32_t n = x->model.n_vocab;
+    if (!q->sampling || !q->result) return check_finite(row, n, e);
+    return sample_token(row, n, q->sampling, q->history, q->n_history, q->sample_pos, x->sampler, q->result, e);
+}
+
+static status use_logits(exec *x, const exec_batch *b, err *e) {
+    status s = OK;
+    for (uint32_t i = 0; i < b->n_seq; i++)
+        if (b->seqs[i].failed) b->seqs[i].failed->code = OK;
+    for (uint32_t i = 0; !s && i < b->n_out; i++) {
+        const exec_seq *q = &b->seqs[b->seq[b->out_row[i]]];
+        if (q->failed && q->failed->code) continue;
+        s = use_row(x, q, exec_logits(x, i), q->failed ? q->failed : e);
+        if (q->failed) s = OK; /* its own affair: the others of the step go on */
+    }
+    return s;
+}
+
 status exec_step(exec *x, const exec_batch *b, err *e) {
     if (b->n_tok == 0 || b->n_tok > x->max_tok || b->n_out > x->max_out || b->n_seq > x->n_seq_max)
         return fail(e, ERR_INTERNAL, "a step of %u tokens, %u outputs, %u sequences", b->n_tok, b->n_out, b->n_seq);
@@ -181,20 +209,13 @@ status exec_step(exec *x, const exec_batch *b, err *e) {
                      .seq = b->seq,
                      .out_row = b->out_row,
                      .page_table = x->page_table};
-    status s = run_segments(x, &in, e);
+    status s = wait_all(x, run_segments(x, &in, e), e);
     if (!s) s = fetch_logits(x, b->n_out, e);
-    if (!s && gguf_lost(x->file)) s = gguf_check(x->file, e);
-    for (uint32_t i = 0; !s && i < b->n_out; i++) {
-        const exec_seq *q = &b->seqs[b->seq[b->out_row[i]]];
-        const float *logits = exec_logits(x, i);
-        if (!q->sampling || !q->result)
-            s = check_finite(logits, x->model.n_vocab, e);
-        else
-            s = sample_token(logits, x->model.n_vocab, q->sampling, q->history, q->n_history, q->sample_pos, x->sampler,
-                             q->result, e);
-    }
-    return s;
+    if (!s) s = exec_check_file(x, e);
+    return s ? s : use_logits(x, b, e);
 }
+
+status exec_check_file(const exec *x, err *e) { return gguf_check(x->file, e); }
 
 const float *exec_logits(const exec *x, uint32_t out) { return x->last_logits + (size_t)out * x->last_stride; }
 const model_info *exec_model(const exec *x) { return &x->model; }

@@ -30,6 +30,8 @@ typedef struct {
     size_t n_history;
     uint64_t sample_pos;   /* position of the token to be drawn: what randomness depends on */
     sample_result *result; /* filled when the sequence has an output row and sampling */
+    err *
+        failed; /* why nothing of this sequence is to be used (ERR_NUMBERS); code OK: all is well. NULL: the step fails */
 } exec_seq;
 
 /* Flat and mixed: tokens of any sequences, decodes and prompt chunks side by side. Tokens of one sequence stand together,
@@ -47,10 +49,13 @@ MUST_CHECK status exec_open(exec **out, const gguf *g, const exec_options *opt, 
                             uint32_t n_backends, void (*progress)(void *, uint64_t, uint64_t), void *ctx, err *e);
 void exec_close(exec *x); /* NULL is fine */
 
-/* Computes the batch. ERR_FILE_CHANGED when the model's file was lost under it, ERR_NUMBERS when logits are not finite:
- * then nothing of the step is to be used. */
+/* Computes the batch. ERR_FILE_CHANGED when the model's file was lost or written to under it: then nothing of the step is to
+ * be used. Logits that are not finite are their sequence's failure, see exec_seq. */
 MUST_CHECK status exec_step(exec *x, const exec_batch *b, err *e);
 const float *exec_logits(const exec *x, uint32_t out); /* row `out` of the last step, [n_vocab]; until the next step */
+
+/* For whoever reads the file after a step (a token's text is a view into it), before it publishes: ERR_FILE_CHANGED. */
+MUST_CHECK status exec_check_file(const exec *x, err *e);
 
 const model_info *exec_model(const exec *x);
 void exec_device(const exec *x, strbuf *out);

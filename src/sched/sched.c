@@ -24,6 +24,7 @@ struct sched_request {
     utf8_hold hold;
     strbuf piece, whole, show; /* a token's bytes; whole characters; what may be shown */
     sample_result result;
+    err failed; /* by the running step; code OK: no */
     int64_t started_us, first_us, last_us;
 };
 
@@ -234,7 +235,8 @@ static void add_tokens(sched *s, sched_request *r, uint32_t n) {
                                    .history = r->log,
                                    .n_history = r->n_log,
                                    .sample_pos = r->n_log,
-                                   .result = sample ? &r->result : NULL};
+                                   .result = sample ? &r->result : NULL,
+                                   .failed = &r->failed};
     s->who[b->n_seq++] = r;
 }
 
@@ -293,8 +295,9 @@ static void finish(sched *s, sched_request *r, finish_reason why) {
 }
 
 static void fail_request(sched *s, sched_request *r, const err *e) {
+    err why = *e; /* it may be r's own, and r is not ours any more when the event returns */
     let_go(s, r);
-    r->p.events.failed(r->p.user, e);
+    r->p.events.failed(r->p.user, &why);
 }
 
 /* A drawn token: into the log, its text to the client, and the rules of stopping. */
@@ -308,6 +311,7 @@ static void take_token(sched *s, sched_request *r) {
     err e;
     if (!end || r->p.special_text) {
         status rc = tokenizer_piece(s->t, id, r->p.special_text, &r->piece, &e);
+        if (!rc) rc = exec_check_file(s->x, &e); /* the piece was read from it just now */
         if (rc) return fail_request(s, r, &e);
     }
     utf8_hold_push(&r->hold, r->piece.p ? r->piece.p : "", r->piece.n, &r->whole);
@@ -341,6 +345,10 @@ static void deliver(sched *s) {
     for (uint32_t i = 0; i < s->batch.n_seq; i++) {
         sched_request *r = s->who[i];
         r->last_us = clock_us();
+        if (r->failed.code) {
+            fail_request(s, r, &r->failed);
+            continue;
+        }
         if (wants_all_logits(r)) deliver_logits(s, i);
         if (r->state == PREFILL && r->p.events.prompt) r->p.events.prompt(r->p.user, r->n_done, r->n_prompt);
         if (r->n_done < r->n_log) continue; /* more of the prompt to come */
@@ -372,5 +380,5 @@ status sched_step(sched *s, err *e) {
     status rc = exec_step(s->x, &s->batch, e);
     if (rc == OK) deliver(s);
     for (uint32_t i = 0; rc && i < s->batch.n_seq; i++) fail_request(s, s->who[i], e); /* every request of the step */
-    return rc == ERR_NUMBERS || rc == ERR_FILE_CHANGED ? OK : rc;
+    return rc == ERR_FILE_CHANGED ? OK : rc;
 }
