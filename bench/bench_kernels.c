@@ -65,7 +65,8 @@ static double pass_seconds(linear_panel_fn fn, const uint8_t *panels, size_t n, 
     return best;
 }
 
-static double pack_seconds(uint8_t *panels, size_t n, size_t bytes, const uint8_t *rows, size_t stride, quant_type type) {
+static double pack_seconds(uint8_t *panels, size_t n, size_t bytes, const uint8_t *rows, size_t stride,
+                           quant_type type) {
     double best = 1e9;
     for (int r = 0; r < 3; r++) {
         const double from = seconds();
@@ -88,8 +89,8 @@ static void bench(const cpu_ops *ops, quant_type type, uint8_t *panels, const ui
         const double one = pass_seconds(fn, panels, n[i], bytes, &x, 1, i ? 6 : 1000);
         const double many = pass_seconds(fn, panels, i ? n[1] / 8 : n[0], bytes, &x, MAX_COL, i ? 3 : 100);
         const double ops_many = 2.0 * K * 16 * MAX_COL * (double)(i ? n[1] / 8 : n[0]);
-        printf("%s,%s,%s,%.1f,%.0f,%.1f\n", ops->name, q->name, i ? "memory" : "L2", (double)(n[i] * bytes) / one * 1e-9,
-               ops_many / many * 1e-9, (double)(n[1] * 16 * stride) / pack * 1e-9);
+        printf("%s,%s,%s,%.1f,%.0f,%.1f\n", ops->name, q->name, i ? "memory" : "L2",
+               (double)(n[i] * bytes) / one * 1e-9, ops_many / many * 1e-9, (double)(n[1] * 16 * stride) / pack * 1e-9);
         fflush(stdout);
     }
     act_close(&x);
@@ -104,8 +105,10 @@ int main(int argc, char **argv) {
     printf("tier,type,panels,GB/s 1 column,GOPS 64 columns,GB/s pack\n");
     for (cpu_tier t = TIER_AVX2; t <= cpu_tier_best(); t++) {
         cpu_ops ops = {.name = t == TIER_AVX2 ? "avx2" : "avx512"};
-        if (t == TIER_AVX2) cpu_ops_avx2_linear(&ops);
-        else cpu_ops_avx512_linear(&ops);
+        if (t == TIER_AVX2)
+            cpu_ops_avx2_linear(&ops);
+        else
+            cpu_ops_avx512_linear(&ops);
         if (strcmp(tier_name, "all") != 0 && strcmp(tier_name, ops.name) != 0) continue;
         for (int i = 0; i < N_TYPES; i++)
             if (strcmp(type_name, "all") == 0 || strcmp(type_name, quant_lookup(types[i])->name) == 0)

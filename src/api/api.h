@@ -29,6 +29,11 @@ typedef struct {
 status api_shape_make(api_shape *s, const rf_model *m, const rf_engine_options *opt, err *e);
 status api_open_backend(backend **out, const api_shape *s, err *e);
 
+status api_check_graph(const rf_model *m, err *e); /* what the file's weights and hyperparameters cannot run as */
+/* ERR_MEMORY_PLAN unless what this shape needs, and the margin, are available. b: as api_open_backend gave it. */
+status api_check_memory(const rf_model *m, const api_shape *s, backend *b, err *e);
+uint64_t api_available_bytes(void); /* what this process may still take: the system's and its control group's word */
+
 bool api_result(status s, const err *e, rf_error *out); /* s == OK, else fills *out */
 /* Put an item (its reference is taken) into an array or object; without memory, or with no item for lack of it, *all
  * becomes NULL and stays so: a list is whole or none. */

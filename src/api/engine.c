@@ -70,6 +70,7 @@ bool rf_engine_open(rf_engine **out, rf_model *m, const rf_engine_options *opt, 
     status s = g ? api_shape_make(&g->shape, m, opt, &why) : fail(&why, ERR_NOMEM, "engine");
     backend *b = NULL;
     if (!s) s = api_open_backend(&b, &g->shape, &why);
+    if (!s && (s = api_check_memory(m, &g->shape, b, &why))) b->ops->close(b);
     if (!s) s = exec_open(&g->x, m->file, &g->shape.exec, &b, 1, opt->progress, opt->user, &why);
     if (!s) s = sched_open(&g->sched, g->x, m->text, &g->shape.exec, g->shape.context, &why);
     if (g) g->model = m;
@@ -105,11 +106,14 @@ char *rf_engine_info(const rf_engine *g) {
     strbuf name = {0};
     exec_device(g->x, &name);
     const exec_options *x = &g->shape.exec;
-    json_t *v =
-        json_pack("{s{ss so ss} si si si si ss ss sf}", "device", "kind", "cpu", "name", api_text(&name), "reason",
-                  g->shape.reason, "context", (int)g->shape.context, "parallel", (int)g->shape.parallel, "threads",
-                  (int)g->shape.threads, "ubatch", (int)x->max_tok, "cache_type_k", quant_lookup(x->type_k)->name,
-                  "cache_type_v", quant_lookup(x->type_v)->name, "load_ms", (double)g->load_us / 1000.0);
+    uint64_t weights, kv;
+    exec_traffic(g->x, &weights, &kv);
+    json_t *v = json_pack("{s{ss so ss} si si si si ss ss sf sI sI}", "device", "kind", "cpu", "name", api_text(&name),
+                          "reason", g->shape.reason, "context", (int)g->shape.context, "parallel",
+                          (int)g->shape.parallel, "threads", (int)g->shape.threads, "ubatch", (int)x->max_tok,
+                          "cache_type_k", quant_lookup(x->type_k)->name, "cache_type_v", quant_lookup(x->type_v)->name,
+                          "load_ms", (double)g->load_us / 1000.0, "read_bytes_per_token", (json_int_t)weights,
+                          "kv_bytes_per_token", (json_int_t)kv);
     strbuf_free(&name);
     status s;
     return api_json(v, &s, NULL);

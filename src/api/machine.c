@@ -1,10 +1,13 @@
-/* This machine: devices and the speed of its memory. */
+/* This machine: devices, how much memory is left, and how fast it is. */
 #include "api/api.h"
 
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/pool.h"
 #include "base/clock.h"
 #include "base/mem.h"
+
+#include <stdio.h>
+#include <string.h>
 
 char *rf_devices(rf_error *e) {
     json_init();
@@ -27,6 +30,57 @@ char *rf_devices(rf_error *e) {
     api_result(s, &why, e);
     return text;
 }
+
+/* --- memory that is left ---------------------------------------------------------------------------------------------- */
+
+/* The number after `key` in a file of lines "key number"; for an empty key its first word. false: not there, or "max". */
+static bool read_number(const char *path, const char *key, uint64_t *out) {
+    FILE *f = fopen(path, "r");
+    char line[128];
+    unsigned long long v = 0;
+    bool found = false;
+    size_t n = strlen(key);
+    while (f && !found && fgets(line, sizeof line, f))
+        found = strncmp(line, key, n) == 0 && sscanf(line + n, "%llu", &v) == 1;
+    if (f) fclose(f);
+    *out = v;
+    return found;
+}
+
+/* What the limit of one control group (version 2) leaves. The file cache it holds can be dropped. */
+static uint64_t group_leaves(const char *group, uint64_t most) {
+    char path[512];
+    uint64_t max, now, cache = 0;
+    snprintf(path, sizeof path, "/sys/fs/cgroup%.400s/memory.max", group);
+    if (!read_number(path, "", &max)) return most;
+    snprintf(path, sizeof path, "/sys/fs/cgroup%.400s/memory.current", group);
+    if (!read_number(path, "", &now)) return most;
+    snprintf(path, sizeof path, "/sys/fs/cgroup%.400s/memory.stat", group);
+    (void)read_number(path, "inactive_file", &cache);
+    uint64_t used = now > cache ? now - cache : 0, left = max > used ? max - used : 0;
+    return left < most ? left : most;
+}
+
+uint64_t api_available_bytes(void) {
+    uint64_t kib;
+    if (!read_number("/proc/meminfo", "MemAvailable:", &kib)) return UINT64_MAX / 2; /* unknown: allocating will tell */
+    uint64_t left = kib << 10;
+    char line[512] = "";
+    FILE *f = fopen("/proc/self/cgroup", "r");
+    while (f && fgets(line, sizeof line, f) && strncmp(line, "0::", 3) != 0) line[0] = 0;
+    if (f) fclose(f);
+    if (!line[0]) return left;
+    char *group = line + 3;
+    group[strcspn(group, "\n")] = 0;
+    for (;;) { /* its own limit, and that of every group around it */
+        left = group_leaves(strcmp(group, "/") ? group : "", left);
+        char *end = strrchr(group, '/');
+        if (!end || !*group) return left;
+        *end = 0;
+    }
+}
+
+/* --- its speed -------------------------------------------------------------------------------------------------------- */
 
 /* Each chunk of the pool's job sums its part of a block far larger than any cache. Summing keeps the loads alive. */
 enum { BLOCK_BYTES = 512 << 20, PART_BYTES = 1 << 20 };

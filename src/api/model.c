@@ -70,6 +70,7 @@ bool rf_model_open(rf_model **out, const char *path, rf_error *e) {
     if (!s && tokenizer_get_info(m->text)->n_vocab > m->info.n_vocab)
         s = fail(&why, ERR_TOKENIZER, "the vocabulary has %u tokens, the embedding only %u rows",
                  tokenizer_get_info(m->text)->n_vocab, m->info.n_vocab);
+    if (!s) s = api_check_graph(m, &why);
     if (m) s = if_unchanged(m->file, s, &why);
     if (s)
         rf_model_close(m);

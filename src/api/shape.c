@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum {
     CONTEXT_DEFAULT_MOST = 8192,
@@ -90,35 +89,43 @@ static status measure(const rf_model *m, const api_shape *s, backend_memory *out
     return rc;
 }
 
-static uint64_t available_bytes(void) {
-    FILE *f = fopen("/proc/meminfo", "r");
-    char line[128];
-    unsigned long long kib = 0;
-    while (f && fgets(line, sizeof line, f))
-        if (sscanf(line, "MemAvailable: %llu", &kib) == 1) break;
-    if (f) fclose(f);
-    return kib << 10;
+/* Whatever engine_open would refuse about the file, found with the smallest engine there is; nothing is loaded. */
+status api_check_graph(const rf_model *m, err *e) {
+    api_shape s = {.context = 16, .parallel = 1, .threads = 1, .tier = -1};
+    s.exec = (exec_options){.max_tok = 16, .max_out = 1, .n_pages = 1, .page_tokens = 16, .passes = PASS_ALL};
+    s.exec.type_k = s.exec.type_v = QUANT_F16;
+    backend_memory mem;
+    return measure(m, &s, &mem, e);
 }
 
-/* Program, libraries and stacks before any model: what an idle process of this size was measured at. */
-enum { PROCESS_BYTES = 6 << 20, MARGIN_LEAST = 100 << 20 };
+/* Resident pages of the program, libc, libm and jansson, stacks, and the heap's small tables (graph, plan): 3.7 MiB by
+ * /proc/PID/smaps, for SmolLM2 as for a model of 1.2 billion parameters. */
+enum { PROCESS_BYTES = 15 << 18, MARGIN_LEAST = 100 << 20 };
 
 typedef struct {
     backend_memory mem;
     uint64_t vocabulary; /* tokenizer and header pages */
-    uint64_t resident, need, margin;
+    uint64_t
+        resident;  /* after a prompt that fills the context: every block is touched then, each weight is held once */
+    uint64_t need; /* the most at any time: with the file's pages that are read while weights are repacked */
+    uint64_t margin;
 } budget;
 
-static status budget_make(budget *b, const rf_model *m, const api_shape *s, err *e) {
-    status rc = measure(m, s, &b->mem, e);
-    if (rc) return rc;
+static void budget_sum(budget *b, const rf_model *m) {
     b->vocabulary = tokenizer_bytes(m->text) + gguf_header_bytes(m->file);
     b->resident = b->mem.weights_own + b->mem.weights_mapped + b->mem.kv + b->mem.activations + b->mem.scratch +
                   b->vocabulary + PROCESS_BYTES;
-    b->need = b->resident;
+    b->need = b->resident + b->mem.staging;
     b->margin = b->need / 10 > MARGIN_LEAST ? b->need / 10 : MARGIN_LEAST;
-    return OK;
 }
+
+static status budget_make(budget *b, const rf_model *m, const api_shape *s, err *e) {
+    status rc = measure(m, s, &b->mem, e);
+    if (!rc) budget_sum(b, m);
+    return rc;
+}
+
+static bool budget_fits(const budget *b, uint64_t available) { return b->need + b->margin <= available; }
 
 /* The largest context, in steps of 256, whose need and margin fit; 0: none. A context too large to be planned at all fits
  * as little as one too large for the memory; only running out of memory ourselves is no answer. */
@@ -133,13 +140,31 @@ static status largest_context(uint32_t *out, const rf_model *m, const api_shape 
         budget b;
         status rc = budget_make(&b, m, &t, e);
         if (rc == ERR_NOMEM) return rc;
-        if (rc == OK && b.need + b.margin <= available)
+        if (rc == OK && budget_fits(&b, available))
             lo = mid;
         else
             hi = mid;
     }
     *out = lo * 256;
     return OK;
+}
+
+status api_check_memory(const rf_model *m, const api_shape *s, backend *b, err *e) {
+    budget x = {0};
+    status rc = exec_measure(m->file, &s->exec, &b, 1, &x.mem, e);
+    if (rc) return rc;
+    budget_sum(&x, m);
+    uint64_t available = api_available_bytes();
+    if (budget_fits(&x, available)) return OK;
+    uint32_t largest;
+    rc = largest_context(&largest, m, s, available, e);
+    if (rc) return rc;
+    return fail(
+        e, ERR_MEMORY_PLAN,
+        "%llu MiB are needed and %llu more as a margin, %llu are available; the KV cache of %u tokens takes %zu MiB: "
+        "the largest context that fits is %u (-c)",
+        (unsigned long long)(x.need >> 20), (unsigned long long)(x.margin >> 20), (unsigned long long)(available >> 20),
+        s->context, x.mem.kv >> 20, largest);
 }
 
 char *rf_plan(const rf_model *m, const rf_engine_options *opt, rf_error *e) {
@@ -150,20 +175,20 @@ char *rf_plan(const rf_model *m, const rf_engine_options *opt, rf_error *e) {
     char *text = NULL;
     status rc = api_shape_make(&s, m, opt ? opt : &defaults, &why);
     if (!rc) rc = budget_make(&b, m, &s, &why);
-    uint64_t available = available_bytes();
+    uint64_t available = api_available_bytes();
     uint32_t largest = 0;
     if (!rc) rc = largest_context(&largest, m, &s, available, &why);
     if (!rc) {
-        json_t *v = json_pack("{ss si si si ss ss s{sI sI sI sI sI sI sI} sI sI sI sI sb sI}", "device", "cpu",
-                              "context", (int)s.context, "parallel", (int)s.parallel, "ubatch", (int)s.exec.max_tok,
-                              "cache_type_k", quant_lookup(s.exec.type_k)->name, "cache_type_v",
-                              quant_lookup(s.exec.type_v)->name, "bytes", "weights_repacked",
-                              (json_int_t)b.mem.weights_own, "weights_mapped", (json_int_t)b.mem.weights_mapped, "kv",
-                              (json_int_t)b.mem.kv, "activations", (json_int_t)b.mem.activations, "scratch",
-                              (json_int_t)b.mem.scratch, "vocabulary", (json_int_t)b.vocabulary, "process",
-                              (json_int_t)PROCESS_BYTES, "need", (json_int_t)b.need, "margin", (json_int_t)b.margin,
-                              "expected_resident", (json_int_t)b.resident, "available", (json_int_t)available, "fits",
-                              (int)(b.need + b.margin <= available), "largest_context", (json_int_t)largest);
+        json_t *v = json_pack(
+            "{ss si si si ss ss s{sI sI sI sI sI sI sI sI} sI sI sI sI sb sI}", "device", "cpu", "context",
+            (int)s.context, "parallel", (int)s.parallel, "ubatch", (int)s.exec.max_tok, "cache_type_k",
+            quant_lookup(s.exec.type_k)->name, "cache_type_v", quant_lookup(s.exec.type_v)->name, "bytes",
+            "weights_repacked", (json_int_t)b.mem.weights_own, "weights_mapped", (json_int_t)b.mem.weights_mapped, "kv",
+            (json_int_t)b.mem.kv, "activations", (json_int_t)b.mem.activations, "scratch", (json_int_t)b.mem.scratch,
+            "vocabulary", (json_int_t)b.vocabulary, "process", (json_int_t)PROCESS_BYTES, "staging",
+            (json_int_t)b.mem.staging, "need", (json_int_t)b.need, "margin", (json_int_t)b.margin, "expected_resident",
+            (json_int_t)b.resident, "available", (json_int_t)available, "fits", (int)budget_fits(&b, available),
+            "largest_context", (json_int_t)largest);
         text = api_json(v, &rc, &why);
     }
     api_result(rc, &why, e);

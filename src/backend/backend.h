@@ -22,6 +22,7 @@ typedef struct {
     size_t weights_own;    /* bytes the backend allocates for weights (repacked or uploaded) */
     size_t weights_mapped; /* bytes used from the file's mapping, resident once touched */
     size_t activations, kv, scratch;
+    size_t staging; /* held only while loading, beside what is loaded */
 } backend_memory;
 
 typedef struct backend backend;

@@ -24,16 +24,16 @@ typedef struct {
 enum { SAMPLED = CMD_GENERATE };
 
 static const option options[] = {
-    {"-m --model", TEXT, AT(model), CMD_MODEL, 0, 0, "FILE",
-     "the GGUF file (first shard of a split one); also the first argument, or ROCMFORGE_GGUF"},
+    {"-m --model --gguf", TEXT, AT(model), CMD_MODEL, 0, 0, "FILE",
+     "the GGUF file (first shard of a split one); also the first argument"},
     {"-p --prompt", TEXT, AT(prompt), CMD_GENERATE, 0, 0, "TEXT",
      "the text to continue, exactly as given (else -f, else standard input)"},
-    {"-f --file", TEXT, AT(file), CMD_GENERATE, 0, 0, "FILE", "read the text from a file"},
+    {"-f --file", TEXT, AT(file), CMD_GENERATE, 0, 0, "FILE", "read the text from a file; -: standard input"},
     {"-n --predict --n-predict --max-tokens", INTEGER, AT(max_tokens), CMD_GENERATE, -1, 1 << 30, "N",
      "tokens to generate; -1: to the end, or a full context [-1]"},
     {"--tokens", TEXT, AT(tokens), CMD_LOGITS, 0, 0, "IDS", "token ids, comma separated"},
     {"--tokens-file", TEXT, AT(tokens_file), CMD_LOGITS, 0, 0, "FILE",
-     "token ids from a file, separated by commas or spaces"},
+     "token ids from a file, separated by commas or spaces; -: standard input"},
     {"-o --output", TEXT, AT(output), CMD_LOGITS, 0, 0, "FILE", "where to write: float32 NPY, [n_tok, n_vocab]"},
     {"-p --n-prompt", TEXT, AT(bench_p), CMD_BENCH, 0, 0, "N[,N]", "prompt lengths to time; 0: none [512]"},
     {"-n --n-gen", TEXT, AT(bench_n), CMD_BENCH, 0, 0, "N[,N]", "generation lengths to time; 0: none [128]"},
@@ -49,9 +49,9 @@ static const option options[] = {
     {"-ub --ubatch-size --ubatch", INTEGER, AT(ubatch), CMD_ENGINE, 1, 16384, "N", "tokens of one step [512]"},
     {"-t --threads", INTEGER, AT(threads), CMD_GENERATE | CMD_LOGITS | CMD_PLAN, 1, 256, "N",
      "threads [physical cores this process may use]"},
-    {"-ctk --cache-type-k", TEXT, AT(cache_k), CMD_ENGINE, 0, 0, "TYPE", "KV cache type of keys: f16, f32, q8_0 [f16]"},
-    {"-ctv --cache-type-v", TEXT, AT(cache_v), CMD_ENGINE, 0, 0, "TYPE", "KV cache type of values [f16]"},
-    {"--device", TEXT, AT(device), CMD_ENGINE, 0, 0, "DEVICE", "auto or cpu [auto]"},
+    {"-ctk --cache-type-k", TEXT, AT(cache_k), CMD_ENGINE, 0, 0, "f16|f32|q8_0", "KV cache type of keys [f16]"},
+    {"-ctv --cache-type-v", TEXT, AT(cache_v), CMD_ENGINE, 0, 0, "f16|f32|q8_0", "KV cache type of values [f16]"},
+    {"--device", TEXT, AT(device), CMD_ENGINE, 0, 0, "auto|cpu", "where to compute [auto]"},
     {"-s --seed", INTEGER, AT(seed), SAMPLED, -1, 9007199254740992.0, "N",
      "seed of the random numbers; -1: a new one each time [-1]"},
     {"--temp --temperature", NUMBER, AT(temperature), SAMPLED, 0, 100, "X",
@@ -73,7 +73,8 @@ static const option options[] = {
     {"--stop", STOP_LIST, 0, SAMPLED, 0, 0, "TEXT", "end where this text would begin; may be repeated"},
     {"--top-logprobs", INTEGER, AT(top_logprobs), SAMPLED, 0, 64, "N",
      "with --json: log-probabilities, and N alternatives a token [off]"},
-    {"--special", FLAG, AT(special), CMD_GENERATE | CMD_DETOKENIZE, 0, 0, NULL, "show control tokens as their text"},
+    {"--special", FLAG, AT(special), SAMPLED, 0, 0, NULL, "show control tokens as their text"},
+    {"--stream", FLAG, AT(stream), SAMPLED, 0, 0, NULL, "write the text as it comes: so it is, unless with --json"},
     {"--no-bos", FLAG, AT(no_bos), CMD_TOKENIZE | CMD_GENERATE, 0, 0, NULL, "add no special token"},
     {"--no-parse-special", FLAG, AT(no_parse_special), CMD_TOKENIZE | CMD_GENERATE, 0, 0, NULL,
      "control tokens in the text are plain text"},
@@ -99,26 +100,23 @@ static bool has_name(const option *o, const char *name, size_t n) {
     return false;
 }
 
-static const char *long_name(const option *o, size_t *n) {
-    const char *p = strstr(o->names, "--");
-    *n = strcspn(p, " ");
-    return p;
-}
-
 static int bad(const char *name, const char *value, const char *why) {
-    return cli_usage("usage.range", "%s %.120s: %s", name, value, why);
+    return cli_usage("usage.range", "%s %.120s: %s", name, *value ? value : "''", why);
 }
 
+/* A value too large even for its C type counts as out of range, too, not as no number. */
 static int set_number(args *a, const option *o, const char *name, const char *value) {
     char *end, why[96];
+    bool whole = o->kind == INTEGER;
     errno = 0;
-    double x = o->kind == INTEGER ? (double)strtoll(value, &end, 10) : strtod(value, &end);
-    if (end == value || *end || errno || isnan(x))
-        return bad(name, value, o->kind == INTEGER ? "give a whole number" : "give a number");
-    snprintf(why, sizeof why, "give %g to %g", o->lo, o->hi);
-    if (x < o->lo || x > o->hi) return bad(name, value, why);
-    if (o->kind == INTEGER)
-        memcpy((char *)a + o->at, &(int64_t){strtoll(value, NULL, 10)}, sizeof(int64_t));
+    int64_t n = whole ? strtoll(value, &end, 10) : 0;
+    double x = whole ? (double)n : strtod(value, &end);
+    bool too_large = errno == ERANGE && (whole || isinf(x));
+    if (end == value || *end || isnan(x)) return bad(name, value, whole ? "give a whole number" : "give a number");
+    snprintf(why, sizeof why, "give %.16g to %.16g", o->lo, o->hi);
+    if (too_large || x < o->lo || x > o->hi) return bad(name, value, why);
+    if (whole)
+        memcpy((char *)a + o->at, &n, sizeof n);
     else
         memcpy((char *)a + o->at, &x, sizeof x);
     return 0;
@@ -154,48 +152,160 @@ static int set(args *a, const option *o, const char *name, const char *value) {
     return 0;
 }
 
+/* --- the environment -------------------------------------------------------------------------------------------------- */
+typedef struct {
+    args *a;
+    unsigned command;
+    bool from_env[N_OPTIONS]; /* set so far by the environment only: the command line replaces it */
+} parser;
+
 static int set_flag_from_env(args *a, const option *o, const char *name, const char *value) {
     if (strcmp(value, "1") == 0 || strcmp(value, "true") == 0) return set(a, o, name, value);
-    if (strcmp(value, "0") == 0 || strcmp(value, "false") == 0 || !*value) return 0;
+    if (strcmp(value, "0") == 0 || strcmp(value, "false") == 0) return 0;
     return bad(name, value, "give 1 or 0");
 }
 
-static int read_environment(args *a, unsigned command) {
-    for (int i = 0; i < N_OPTIONS; i++) {
-        const option *o = &options[i];
-        size_t n;
-        const char *p = long_name(o, &n);
-        char name[64] = "ROCMFORGE_";
-        if (!(o->commands & command) || has_name(o, "--help", 6)) continue;
-        for (size_t k = 2, at = strlen(name); k < n && at + 1 < sizeof name; k++, at++)
-            name[at] = (char)(p[k] == '-' ? '_' : p[k] >= 'a' && p[k] <= 'z' ? p[k] - 32 : p[k]), name[at + 1] = 0;
-        const char *value = getenv(name);
-        if (!value) continue;
-        int rc = o->kind == FLAG ? set_flag_from_env(a, o, name, value) : set(a, o, name, value);
-        if (rc) return rc;
+/* "--top-k" -> "ROCMFORGE_TOP_K" */
+static void twin_name(char *out, size_t size, const char *name, size_t n) {
+    size_t at = (size_t)snprintf(out, size, "ROCMFORGE_");
+    for (size_t k = 2; k < n && at + 1 < size; k++)
+        out[at++] = (char)(name[k] == '-' ? '_' : name[k] >= 'a' && name[k] <= 'z' ? name[k] - 32 : name[k]);
+    out[at] = 0;
+}
+
+/* The twins of every long name of an option; the first that is set and not empty counts. */
+static int read_twins(parser *p, int i) {
+    const option *o = &options[i];
+    for (const char *name = strstr(o->names, "--"); name; name = strstr(name + 2, " --")) {
+        name += *name == ' ';
+        char twin[64];
+        twin_name(twin, sizeof twin, name, strcspn(name, " "));
+        const char *value = getenv(twin);
+        if (!value || !*value) continue;
+        p->from_env[i] = true;
+        return o->kind == FLAG ? set_flag_from_env(p->a, o, twin, value) : set(p->a, o, twin, value);
     }
     return 0;
 }
 
+/* Variables of the older ROCmForge that mean nothing here; each is answered with what to use instead. */
+static const char *const obsolete[][2] = {
+    {"ROCFORGE_GPU_DEVICE", "--device"},
+    {"ROCMFORGE_GPU_DEVICE", "--device"},
+    {"ROCMFORGE_TOKENIZER", "nothing: the tokenizer is the one in the GGUF file"},
+    {"ROCFORGE_BLOCK_SIZE", "nothing: kernels choose their own sizes"},
+    {"ROCFORGE_WARP_SIZE", "nothing: kernels choose their own sizes"},
+    {"ROCFORGE_TILE_K", "nothing: kernels choose their own sizes"},
+    {"ROCFORGE_TILE_N", "nothing: kernels choose their own sizes"},
+    {"ROCFORGE_USE_LDS", "nothing: kernels choose their own sizes"},
+    {"ROCFORGE_LDS_SIZE", "nothing: kernels choose their own sizes"},
+};
+
+static int read_environment(parser *p) {
+    for (size_t i = 0; i < sizeof obsolete / sizeof *obsolete; i++)
+        if (getenv(obsolete[i][0])) {
+            cli_note("rocmforge: warning: %s has no effect; instead: %s", obsolete[i][0], obsolete[i][1]);
+            break; /* one warning, not nine */
+        }
+    int rc = 0;
+    for (int i = 0; !rc && i < N_OPTIONS; i++)
+        if ((options[i].commands & p->command) && options[i].at != AT(help)) rc = read_twins(p, i);
+    return rc;
+}
+
+/* --- the command line ------------------------------------------------------------------------------------------------- */
+
+/* Options of llama.cpp that INTERFACE promises for later: named as such, so that nobody hunts for a typing error. */
+static const char *const planned[] = {
+    "-tb",
+    "--threads-batch",
+    "-ngl",
+    "--n-gpu-layers",
+    "-fa",
+    "--flash-attn",
+    "--typical",
+    "--dry-",
+    "--xtc-",
+    "--mirostat",
+    "--grammar",
+    "--grammar-file",
+    "-j",
+    "--json-schema",
+    "--lora",
+    "--mlock",
+    "--no-mmap",
+    "--override-kv",
+    "--rope-",
+    "--yarn-",
+    "--chat-template-file",
+    "--log-level",
+    "--log-format",
+    "--log-file",
+    "--tokenizer",
+    "--host",
+};
+
+static int unknown_option(const char *arg, size_t n) {
+    for (size_t i = 0; i < sizeof planned / sizeof *planned; i++) {
+        size_t k = strlen(planned[i]);
+        bool family = planned[i][k - 1] == '-' || strcmp(planned[i], "--mirostat") == 0;
+        if (family ? n >= k && memcmp(arg, planned[i], k) == 0 : n == k && memcmp(arg, planned[i], k) == 0)
+            return cli_usage("usage.argument", "%.*s is not built yet", (int)n, arg);
+    }
+    return cli_usage("usage.argument", "unknown option %.80s; see --help", arg);
+}
+
+/* Two ways to say one thing: naming one on the command line replaces the other's value from the environment. */
+static const size_t either[][2] = {{AT(prompt), AT(file)}, {AT(tokens), AT(tokens_file)}};
+
+static void replace_environment(parser *p, int k) {
+    args *a = p->a;
+    const option *o = &options[k];
+    if (p->from_env[k] && o->kind == STOP_LIST) a->n_stop = 0;
+    if (p->from_env[k] && o->kind == BIAS_LIST) a->n_bias = 0;
+    p->from_env[k] = false;
+    for (size_t i = 0; i < 2 * sizeof either / sizeof *either; i++) {
+        if (o->kind != TEXT || either[i / 2][i % 2] != o->at) continue;
+        for (int other = 0; other < N_OPTIONS; other++)
+            if (p->from_env[other] && options[other].kind == TEXT && options[other].at == either[i / 2][1 - i % 2])
+                memcpy((char *)a + options[other].at, &(char *){NULL}, sizeof(char *));
+    }
+}
+
 /* One option at argv[*i]; "--name=value" is taken too. */
-static int read_option(args *a, unsigned command, int argc, char **argv, int *i) {
+static int read_option(parser *p, int argc, char **argv, int *i) {
     const char *arg = argv[*i], *equals = strncmp(arg, "--", 2) == 0 ? strchr(arg, '=') : NULL;
     size_t n = equals ? (size_t)(equals - arg) : strlen(arg);
-    const option *elsewhere = NULL;
+    bool elsewhere = false;
     for (int k = 0; k < N_OPTIONS; k++) {
         const option *o = &options[k];
         if (!has_name(o, arg, n)) continue;
-        elsewhere = o;
-        if (!(o->commands & command)) continue;
-        if (o->kind == FLAG)
-            return equals ? cli_usage("usage.argument", "%.*s takes no value", (int)n, arg) : set(a, o, arg, NULL);
-        if (!equals && ++*i >= argc) return cli_usage("usage.argument", "%s needs a value: %s %s", arg, arg, o->value);
+        elsewhere = true;
+        if (!(o->commands & p->command)) continue;
+        if (o->kind == FLAG && equals) return cli_usage("usage.argument", "%.*s takes no value", (int)n, arg);
+        if (o->kind != FLAG && !equals && ++*i >= argc)
+            return cli_usage("usage.argument", "%s needs a value: %s %s", arg, arg, o->value);
         char name[64];
         snprintf(name, sizeof name, "%.*s", (int)n, arg);
-        return set(a, o, name, equals ? equals + 1 : argv[*i]);
+        replace_environment(p, k);
+        return set(p->a, o, name, o->kind == FLAG ? NULL : equals ? equals + 1 : argv[*i]);
     }
     if (elsewhere) return cli_usage("usage.argument", "%.*s is not used by this command", (int)n, arg);
-    return cli_usage("usage.argument", "unknown option %.80s; see --help", arg);
+    return unknown_option(arg, n);
+}
+
+/* The model: first argument or -m, never two of them; else the environment's (-m and its twins share a->model). */
+static int settle_model(parser *p) {
+    args *a = p->a;
+    bool by_option = false;
+    for (int i = 0; i < N_OPTIONS; i++)
+        if (options[i].kind == TEXT && options[i].at == AT(model)) by_option = a->model && !p->from_env[i];
+    if (a->operand && by_option)
+        return cli_usage("usage.argument", "the model is given twice: %.120s and %.120s", a->model, a->operand);
+    if (a->operand) a->model = a->operand;
+    if (!a->model || !*a->model)
+        return cli_usage("usage.argument", "which model? Give a .gguf file, -m FILE, or set ROCMFORGE_GGUF");
+    return 0;
 }
 
 int args_parse(args *a, unsigned command, int argc, char **argv) {
@@ -203,26 +313,20 @@ int args_parse(args *a, unsigned command, int argc, char **argv) {
     *a = (args){.command = command, .max_tokens = -1, .seed = -1, .repeats = 5, .temperature = (double)d.temperature};
     a->top_k = d.top_k, a->top_p = (double)d.top_p, a->min_p = (double)d.min_p, a->repeat_last_n = d.repeat_last_n;
     a->repeat_penalty = (double)d.repeat_penalty, a->top_logprobs = -1;
-    int rc = read_environment(a, command);
+    parser p = {.a = a, .command = command};
+    int rc = read_environment(&p);
     bool only_operands = false;
     for (int i = 0; !rc && i < argc; i++) {
         if (!only_operands && strcmp(argv[i], "--") == 0)
             only_operands = true;
         else if (!only_operands && argv[i][0] == '-' && argv[i][1])
-            rc = read_option(a, command, argc, argv, &i);
+            rc = read_option(&p, argc, argv, &i);
         else if (!a->operand)
             a->operand = argv[i];
         else
             rc = cli_usage("usage.argument", "one argument too many: %.120s", argv[i]);
     }
-    if (rc || a->help) return rc;
-    if (command & CMD_MODEL) {
-        if (a->operand) a->model = a->operand;
-        if (!a->model) a->model = getenv("ROCMFORGE_GGUF");
-        if (!a->model || !*a->model)
-            return cli_usage("usage.argument", "which model? Give a .gguf file, -m FILE, or set ROCMFORGE_GGUF");
-    }
-    return 0;
+    return rc || a->help || !(command & CMD_MODEL) ? rc : settle_model(&p);
 }
 
 void args_help(unsigned command) {
@@ -244,12 +348,16 @@ void args_help(unsigned command) {
     }
 }
 
-void args_each(unsigned command, void (*each)(void *ctx, const char *name, bool takes_value), void *ctx) {
+void args_each(unsigned command, void (*each)(void *ctx, const args_option *o), void *ctx) {
     for (int i = 0; i < N_OPTIONS; i++) {
-        size_t n;
-        const char *p = long_name(&options[i], &n);
-        char name[40];
-        snprintf(name, sizeof name, "%.*s", (int)n, p);
-        if (options[i].commands & command) each(ctx, name, options[i].kind != FLAG);
+        const option *o = &options[i];
+        if (!(o->commands & command)) continue;
+        for (const char *p = o->names; *p;) {
+            size_t k = strcspn(p, " ");
+            args_option one = {.value = o->value, .help = o->help, .takes_value = o->kind != FLAG};
+            snprintf(one.name, sizeof one.name, "%.*s", (int)k, p);
+            each(ctx, &one);
+            p += k + (p[k] == ' ');
+        }
     }
 }

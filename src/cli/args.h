@@ -1,6 +1,6 @@
 /* The command line's one table of options. A command names the options it uses; any other is refused by name, never
- * ignored. Every option has an environment twin ROCMFORGE_<NAME> after its long name, used where the command uses the
- * option; the option wins. */
+ * ignored. Every option has an environment twin ROCMFORGE_<NAME> after each of its long names, used where the command uses
+ * the option; the option wins. */
 #ifndef ROCMFORGE_CLI_ARGS_H
 #define ROCMFORGE_CLI_ARGS_H
 
@@ -33,7 +33,7 @@ typedef struct {
     int64_t max_tokens, context, batch, ubatch, threads, parallel, seed, repeats;
     double temperature, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
     int64_t top_k, repeat_last_n, top_logprobs;
-    bool json, help, no_bos, no_parse_special, pieces, tensors, graph, metadata, ignore_eos, special, quiet;
+    bool json, help, no_bos, no_parse_special, pieces, tensors, graph, metadata, ignore_eos, special, stream, quiet;
     const char *stop[ARGS_MAX_LIST];
     uint32_t n_stop;
     rf_logit_bias bias[ARGS_MAX_LIST];
@@ -43,7 +43,13 @@ typedef struct {
 /* Parses argv (after the command's name) and the environment. 0, or the exit status after a message was printed. */
 int args_parse(args *a, unsigned command, int argc, char **argv);
 void args_help(unsigned command); /* the command's options, to standard output */
-/* Long names of the options of a command, for shell completion: calls each(ctx, name, takes_value). */
-void args_each(unsigned command, void (*each)(void *ctx, const char *name, bool takes_value), void *ctx);
+
+typedef struct {
+    char name[40];            /* "--top-k" or "-t": each spelling comes as one of its own */
+    const char *value, *help; /* "FILE", or "a|b|c" where there is a choice; NULL for a flag */
+    bool takes_value;
+} args_option;
+/* Every spelling of every option of a command, for shell completion. */
+void args_each(unsigned command, void (*each)(void *ctx, const args_option *o), void *ctx);
 
 #endif

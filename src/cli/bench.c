@@ -134,7 +134,6 @@ static void add_row(report *rep, const test *t, const double *rate, int n, doubl
                                         (int)t->n_gen, "n_depth", (int)t->depth, "avg_ts", mean, "stddev_ts", sqrt(var),
                                         "samples_ts", all, "read_gbs", read / 1e9, "bandwidth_gbs", bandwidth / 1e9));
     }
-    fflush(stdout);
 }
 
 static int run_test(const args *a, report *rep, rf_engine *g, const test *t, const int32_t *ids, double bandwidth) {
@@ -148,7 +147,7 @@ static int run_test(const args *a, report *rep, rf_engine *g, const test *t, con
     if (!a->quiet && isatty(STDERR_FILENO)) fprintf(stderr, "\r%30s\r", "");
     if (!rc) add_row(rep, t, rate, (int)a->repeats, bandwidth);
     free(rate);
-    return rc;
+    return rc ? rc : cli_flush() ? 0 : EXIT_FAILED;
 }
 
 typedef struct {
@@ -197,6 +196,22 @@ static void print_head(const report *rep) {
         puts("model,size,params,backend,threads,n_prompt,n_gen,n_depth,avg_ts,stddev_ts,read_gbs,bandwidth_gbs");
 }
 
+static bool nothing_but_zeros(const list *l) {
+    for (int i = 0; i < l->n; i++)
+        if (l->v[i]) return false;
+    return true;
+}
+
+/* "llama 135M Q4_1"; a file that does not say its size has its parameters counted. */
+static void model_name(char *out, size_t size, const json_t *info) {
+    const char *label = json_string_value(json_object_get(info, "size_label"));
+    double n = json_number_value(json_object_get(info, "n_params"));
+    char counted[24];
+    snprintf(counted, sizeof counted, n < 1e9 ? "%.1fM" : "%.1fB", n < 1e9 ? n / 1e6 : n / 1e9);
+    snprintf(out, size, "%s %s %s", json_string_value(json_object_get(info, "architecture")),
+             label && *label ? label : counted, json_string_value(json_object_get(info, "file_type")));
+}
+
 int cmd_bench(const args *a) {
     report rep = {.format = a->format ? a->format : "md"};
     if (strcmp(rep.format, "md") && strcmp(rep.format, "json") && strcmp(rep.format, "csv"))
@@ -206,6 +221,8 @@ int cmd_bench(const args *a) {
     if (!rc) rc = parse_list(&l.n, "-n", a->bench_n, 128, 1 << 20);
     if (!rc) rc = parse_list(&l.d, "-d", a->bench_d, 0, 1 << 20);
     if (!rc) rc = parse_list(&l.t, "-t", a->bench_t, 0, 256);
+    if (!rc && nothing_but_zeros(&l.p) && nothing_but_zeros(&l.n))
+        rc = cli_usage("usage.argument", "nothing to time: give -p or -n a number above 0");
     rf_model *m = NULL;
     rf_error e;
     if (!rc) rc = cli_open_model(&m, a);
@@ -213,9 +230,7 @@ int cmd_bench(const args *a) {
     json_t *v = cli_json(rf_model_inspect(m, 0, &e)), *info = json_object_get(v, "model"),
            *dev = cli_json(rf_devices(&e));
     char name[80];
-    snprintf(name, sizeof name, "%s %s %s", json_string_value(json_object_get(info, "architecture")),
-             json_string_value(json_object_get(info, "size_label")),
-             json_string_value(json_object_get(info, "file_type")));
+    model_name(name, sizeof name, info);
     rep.model = name;
     rep.size = json_number_value(json_object_get(info, "weight_bytes"));
     rep.params = json_number_value(json_object_get(info, "n_params"));

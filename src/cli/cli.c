@@ -1,6 +1,10 @@
 #include "cli/cli.h"
 
+#include "base/err.h"
+
 #include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -11,13 +15,13 @@
 
 /* --- messages --------------------------------------------------------------------------------------------------------- */
 
-/* Arguments can hold anything; a terminal must not get it raw. */
+/* Arguments can hold anything; a terminal must not get it raw: fail() escapes control bytes and broken UTF-8. */
 static void print_line(const char *code, const char *fmt, va_list ap) {
-    char text[600];
-    vsnprintf(text, sizeof text, fmt, ap);
-    for (char *p = text; *p; p++)
-        if ((unsigned char)*p < 0x20 || *p == 0x7F) *p = '?';
-    fprintf(stderr, "rocmforge: error[%s]: %s\n", code, text);
+    char raw[600];
+    err clean;
+    vsnprintf(raw, sizeof raw, fmt, ap);
+    fail(&clean, ERR_USAGE, "%s", raw);
+    fprintf(stderr, "rocmforge: error[%s]: %s\n", code, clean.text);
 }
 
 int cli_usage(const char *code, const char *fmt, ...) {
@@ -36,9 +40,15 @@ int cli_error(const char *code, const char *fmt, ...) {
     return EXIT_FAILED;
 }
 
+/* Codes that say: the value given is out of range, or asks for what is not built. */
+static const char *const usage_codes[] = {"usage.argument", "usage.range", "request.token", "backend.cpu_tier",
+                                          "backend.unsupported"};
+
 int cli_fail(const rf_error *e) {
     fprintf(stderr, "rocmforge: error[%s]: %s\n", e->code, e->message);
-    return strncmp(e->code, "usage.", 6) == 0 || strcmp(e->code, "backend.cpu_tier") == 0 ? EXIT_USAGE : EXIT_FAILED;
+    for (size_t i = 0; i < sizeof usage_codes / sizeof *usage_codes; i++)
+        if (strcmp(e->code, usage_codes[i]) == 0) return EXIT_USAGE;
+    return EXIT_FAILED;
 }
 
 void cli_note(const char *fmt, ...) {
@@ -60,21 +70,25 @@ void cli_bytes(char *out, size_t size, double n) {
 static _Atomic bool output_lost;
 static _Atomic int output_errno;
 
-static void lost(void) {
-    atomic_store(&output_errno, errno);
-    atomic_store(&output_lost, true);
+static void lost(void) { /* the first reason counts */
+    if (!atomic_exchange(&output_lost, true)) atomic_store(&output_errno, errno);
 }
 
 bool cli_put(const char *p, size_t n) {
-    if (fwrite(p, 1, n, stdout) != n || fflush(stdout)) lost();
+    if (fwrite(p, 1, n, stdout) != n) lost();
+    return cli_flush();
+}
+
+bool cli_flush(void) {
+    if (fflush(stdout)) lost();
     return !atomic_load(&output_lost);
 }
 
-int cli_finish_output(int status) {
+int cli_finish_output(int rc) {
     if (fflush(stdout) || ferror(stdout)) lost();
-    if (!atomic_load(&output_lost)) return status;
+    if (!atomic_load(&output_lost)) return rc;
     int why = atomic_load(&output_errno);
-    if (why && why != EPIPE) cli_error("io.failed", "standard output: %s", strerror(why));
+    if (why && why != EPIPE && why != EBADF) cli_error("io.failed", "standard output: %s", strerror(why));
     return EXIT_FAILED;
 }
 
@@ -95,18 +109,13 @@ json_t *cli_json(char *text) {
 }
 
 /* --- input ------------------------------------------------------------------------------------------------------------ */
-char *cli_read_all(const char *path, size_t *n) {
-    FILE *f = path ? fopen(path, "rb") : stdin;
-    if (!f) {
-        cli_error("io.failed", "%s: %s", path, strerror(errno));
-        return NULL;
-    }
+static char *read_stream(FILE *f, size_t *n) {
     char *all = NULL;
     size_t cap = 0;
     *n = 0;
     for (;;) {
         if (*n + 1 >= cap) {
-            cap = cap ? cap * 2 : 4096;
+            cap = cap ? cap * 2 : 1 << 16;
             char *more = realloc(all, cap);
             if (!more) break;
             all = more;
@@ -115,37 +124,76 @@ char *cli_read_all(const char *path, size_t *n) {
         if (got == 0) break;
         *n += got;
     }
-    bool bad = ferror(f) || !all || !feof(f);
-    if (bad) cli_error("io.failed", "%s: cannot be read to its end", path ? path : "standard input");
-    if (path) fclose(f);
-    if (bad) {
-        free(all);
-        return NULL;
+    if (all && feof(f) && !ferror(f)) {
+        all[*n] = 0;
+        return all;
     }
-    all[*n] = 0;
+    free(all);
+    return NULL;
+}
+
+char *cli_read_all(const char *path, size_t *n) {
+    bool from_stdin = !path || strcmp(path, "-") == 0;
+    FILE *f = from_stdin ? stdin : fopen(path, "rb");
+    errno = f ? 0 : errno;
+    char *all = f ? read_stream(f, n) : NULL;
+    if (!all) cli_error("io.failed", "%s: cannot be read: %s", from_stdin ? "standard input" : path, strerror(errno));
+    if (f && !from_stdin) fclose(f);
     return all;
 }
 
 /* --- Ctrl-C ----------------------------------------------------------------------------------------------------------- */
 static _Atomic(rf_request *) running;
-static volatile sig_atomic_t interrupted;
+static _Atomic(const char *) half_written; /* a file to remove if the process ends now */
+static volatile sig_atomic_t interrupted, holding, bar_shown;
+static pthread_t main_thread;
 
+/* The first signal cancels the request that runs, so that what it made is kept. Where none runs (loading, reading input), or
+ * for whom that takes too long and who asks again, the process ends here. Only async-signal-safe calls, and only on the
+ * main thread, which also frees the request: so the one that is cancelled is alive. */
 static void on_signal(int sig) {
+    if (!pthread_equal(pthread_self(), main_thread)) {
+        pthread_kill(main_thread, sig);
+        return;
+    }
     rf_request *r = atomic_load(&running);
+    bool again = interrupted;
     interrupted = 1;
-    if (r)
-        rf_request_cancel(r);
-    else
-        _exit(128 + sig);
+    if (r) rf_request_cancel(r);
+    if ((r || holding) && !again) return;
+    const char *path = atomic_load(&half_written);
+    if (path) unlink(path);
+    if (bar_shown && write(STDERR_FILENO, "\n", 1) < 0) _exit(EXIT_INTERRUPTED);
+    _exit(EXIT_INTERRUPTED);
 }
 
 bool cli_interrupted(void) { return interrupted != 0; }
-
 void cli_on_interrupt(rf_request *r) {
     atomic_store(&running, r);
-    struct sigaction sa = {.sa_handler = r ? on_signal : SIG_DFL};
-    sigaction(SIGINT, &sa, NULL);
-    sigaction(SIGTERM, &sa, NULL);
+    if (r && interrupted) rf_request_cancel(r); /* it came just before */
+}
+void cli_hold_interrupts(bool on) { holding = on; }
+void cli_half_written(const char *path) { atomic_store(&half_written, path); }
+
+/* A standard stream that was closed gets a dead end, so that no model file is opened under its number. Reading standard
+ * output's, and writing it, fail with EBADF. */
+static void fill_standard_streams(void) {
+    static const int mode[3] = {O_WRONLY, O_RDONLY, O_WRONLY};
+    for (int fd = 0; fd < 3; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", mode[fd]) < 0) return;
+}
+
+void cli_start(void) {
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+    fill_standard_streams();
+    main_thread = pthread_self();
+    signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error of a write, not the end of the process */
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
+        struct sigaction sa = {.sa_handler = on_signal, .sa_flags = SA_RESTART}, was;
+        sigemptyset(&sa.sa_mask);
+        sigaction(signals[i], NULL, &was);
+        if (signals[i] != SIGHUP || was.sa_handler != SIG_IGN) sigaction(signals[i], &sa, NULL); /* nohup stays */
+    }
 }
 
 /* --- model and engine ------------------------------------------------------------------------------------------------- */
@@ -182,6 +230,7 @@ static void show_progress(void *user, uint64_t done, uint64_t total) {
     double s = seconds_since(&p->start);
     if (s < 0.3 && !p->shown) return; /* short loads show nothing */
     p->shown = true;
+    bar_shown = 1;
     double rate = (double)done / (s > 0 ? s : 1);
     char have[24], all[24];
     cli_bytes(have, sizeof have, (double)done);
@@ -191,7 +240,12 @@ static void show_progress(void *user, uint64_t done, uint64_t total) {
             rate / 1e9, rate > 0 ? (double)(total - done) / rate : 0);
 }
 
+bool cli_beyond_training(const rf_model *m, const rf_engine *g) {
+    return rf_model_context_train(m) && rf_engine_context(g) > rf_model_context_train(m);
+}
+
 int cli_open_engine(rf_engine **g, rf_model *m, const rf_engine_options *opt, const args *a) {
+    *g = NULL;
     rf_engine_options o = *opt;
     progress p = {0};
     rf_error e;
@@ -199,6 +253,7 @@ int cli_open_engine(rf_engine **g, rf_model *m, const rf_engine_options *opt, co
     if (!a->quiet && isatty(STDERR_FILENO)) o.progress = show_progress, o.user = &p;
     bool ok = rf_engine_open(g, m, &o, &e);
     if (p.shown) fprintf(stderr, "\r%78s\r", "");
+    bar_shown = 0;
     if (!ok) return cli_fail(&e);
     if (a->quiet) return 0;
     json_t *info = cli_json(rf_engine_info(*g)), *dev = json_object_get(info, "device");
@@ -209,8 +264,8 @@ int cli_open_engine(rf_engine **g, rf_model *m, const rf_engine_options *opt, co
     if (!opt->context && a->command == CMD_GENERATE)
         cli_note("context: %u tokens%s; -c sets another", context,
                  context == train ? " (the trained length)" : " (the model was trained with more)");
-    if (train && context > train)
-        cli_note("warning: the model was trained with %u tokens of context, -c asks for %u", train, context);
+    if (cli_beyond_training(m, *g))
+        cli_note("rocmforge: warning: the model was trained with %u tokens of context, -c asks for %u", train, context);
     json_decref(info);
     return 0;
 }

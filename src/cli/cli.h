@@ -20,19 +20,26 @@ __attribute__((format(printf, 1, 2))) void cli_note(const char *fmt, ...); /* a 
 
 /* Standard output: what is written is checked; a closed reader ends the command quietly with EXIT_FAILED. */
 bool cli_put(const char *p, size_t n); /* false once standard output failed */
-int cli_finish_output(int status);     /* flushes; status, or EXIT_FAILED when output was lost */
+bool cli_flush(void);                  /* the same for what was written by printf */
+int cli_finish_output(int rc);         /* flushes; status, or EXIT_FAILED when output was lost */
 int cli_print_json(json_t *v);         /* one document and a newline; takes v */
 json_t *cli_json(char *text);          /* parses and frees what the library gave; NULL stays NULL */
 
-char *cli_read_all(const char *path, size_t *n); /* a file, or standard input for NULL; free it. NULL: printed */
-bool cli_interrupted(void);                      /* Ctrl-C or SIGTERM came */
-void cli_on_interrupt(rf_request *r);            /* the request they cancel from now on; NULL: none */
+char *cli_read_all(const char *path, size_t *n); /* a file; NULL or "-": standard input. free it. NULL: printed */
+
+/* Ctrl-C, SIGTERM and SIGHUP end the process with EXIT_INTERRUPTED, except while a request runs: they cancel it. */
+void cli_start(void);                    /* first thing of main: signals and standard streams */
+bool cli_interrupted(void);              /* one of them came */
+void cli_on_interrupt(rf_request *r);    /* the request they cancel from now on; NULL: none */
+void cli_hold_interrupts(bool on);       /* while on they only mark: results are being written */
+void cli_half_written(const char *path); /* the file to remove when they end the process; NULL: none */
 
 /* Opens model and engine as the arguments say, with progress and the device line on standard error (unless quiet). */
 int cli_open_model(rf_model **m, const args *a);
 rf_engine_options cli_engine_options(const args *a);
 int cli_open_engine(rf_engine **g, rf_model *m, const rf_engine_options *opt, const args *a);
-void cli_bytes(char *out, size_t size, double n); /* "92.3 MiB" */
+bool cli_beyond_training(const rf_model *m, const rf_engine *g); /* more context than the model was trained with */
+void cli_bytes(char *out, size_t size, double n);                /* "92.3 MiB" */
 
 int cmd_generate(const args *a);
 int cmd_logits(const args *a);

@@ -108,41 +108,48 @@ static const char *finish_name(rf_finish f) {
     return f == RF_FINISH_STOP ? "stop" : f == RF_FINISH_LENGTH ? "length" : "cancelled";
 }
 
-static int print_result(run *g, rf_engine *engine, uint64_t seed) {
+static json_t *warnings_of(const rf_model *m, const rf_engine *engine) {
+    json_t *all = json_array();
+    if (cli_beyond_training(m, engine))
+        json_array_append_new(all, json_sprintf("context of %u tokens: the model was trained with %u",
+                                                rf_engine_context(engine), rf_model_context_train(m)));
+    return all;
+}
+
+static int print_result(run *g, rf_model *m, rf_engine *engine, uint64_t seed) {
     json_t *info = cli_json(rf_engine_info(engine));
     const rf_event *e = &g->end;
     uint32_t steps = e->n_predicted ? e->n_predicted - 1 : 0;
-    json_t *v = json_pack("{so so si ss sI s{sO sf sf sf sf} sO s[]}", "text",
-                          json_text(g->text ? g->text : "", g->n_text), "tokens", json_incref(g->tokens),
-                          "prompt_tokens", (int)e->n_prompt, "finish_reason", finish_name(e->finish), "seed",
-                          (json_int_t)seed, "timings", "load_ms", json_object_get(info, "load_ms"), "prompt_ms",
-                          (double)e->prompt_us / 1e3, "prompt_per_second", per_second(e->n_prompt, e->prompt_us),
-                          "predicted_ms", (double)e->predicted_us / 1e3, "predicted_per_second",
-                          per_second(steps, e->predicted_us), "device", json_object_get(info, "device"), "warnings");
+    json_t *v = json_pack(
+        "{so so si ss sI s{sO sf sf sf sf} sO so}", "text", json_text(g->text ? g->text : "", g->n_text), "tokens",
+        json_incref(g->tokens), "prompt_tokens", (int)e->n_prompt, "finish_reason", finish_name(e->finish), "seed",
+        (json_int_t)seed, "timings", "load_ms", json_object_get(info, "load_ms"), "prompt_ms",
+        (double)e->prompt_us / 1e3, "prompt_per_second", per_second(e->n_prompt, e->prompt_us), "predicted_ms",
+        (double)e->predicted_us / 1e3, "predicted_per_second", per_second(steps, e->predicted_us), "device",
+        json_object_get(info, "device"), "warnings", warnings_of(m, engine));
     if (g->logprobs && v) json_object_set(v, "logprobs", g->logprobs);
     json_decref(info);
     return cli_print_json(v);
 }
 
-static int finish(run *g, rf_engine *engine, uint64_t seed) {
+static void print_summary(const rf_event *e, const args *a, uint64_t seed) {
+    uint32_t steps = e->n_predicted ? e->n_predicted - 1 : 0;
+    const char *end = e->finish == RF_FINISH_STOP     ? "the model ended, or a stop text came"
+                      : e->finish == RF_FINISH_LENGTH ? "length reached"
+                                                      : "cancelled";
+    cli_note("prompt: %u token%s, %.1f t/s | generated: %u token%s, %.1f t/s | %s", e->n_prompt,
+             e->n_prompt == 1 ? "" : "s", per_second(e->n_prompt, e->prompt_us), e->n_predicted,
+             e->n_predicted == 1 ? "" : "s", per_second(steps, e->predicted_us), end);
+    if (a->temperature > 0) cli_note("seed: %llu", (unsigned long long)seed);
+}
+
+static int finish(run *g, rf_model *m, rf_engine *engine, uint64_t seed) {
     const rf_event *e = &g->end;
-    if (g->a->json) {
-        if (e->kind == RF_EVENT_FAILED) return cli_fail(&g->error);
-        int rc = print_result(g, engine, seed);
-        return rc ? rc : cli_interrupted() ? EXIT_INTERRUPTED : EXIT_DONE;
-    }
-    cli_put("\n", 1);
+    if (!g->a->json && !cli_put("\n", 1)) return EXIT_FAILED; /* nobody listens: say no more */
     if (e->kind == RF_EVENT_FAILED) return cli_fail(&g->error);
-    if (!g->a->quiet) {
-        uint32_t steps = e->n_predicted ? e->n_predicted - 1 : 0;
-        cli_note("prompt: %u tokens, %.1f t/s | generated: %u tokens, %.1f t/s | %s", e->n_prompt,
-                 per_second(e->n_prompt, e->prompt_us), e->n_predicted, per_second(steps, e->predicted_us),
-                 e->finish == RF_FINISH_STOP     ? "the model ended"
-                 : e->finish == RF_FINISH_LENGTH ? "length reached"
-                                                 : "cancelled");
-        if (g->a->temperature > 0) cli_note("seed: %llu", (unsigned long long)seed);
-    }
-    return e->finish == RF_FINISH_CANCELLED && cli_interrupted() ? EXIT_INTERRUPTED : EXIT_DONE;
+    int rc = g->a->json ? print_result(g, m, engine, seed) : 0;
+    if (!g->a->json && !g->a->quiet) print_summary(e, g->a, seed);
+    return rc ? rc : e->finish == RF_FINISH_CANCELLED ? EXIT_INTERRUPTED : EXIT_DONE;
 }
 
 static int generate(const args *a, rf_model *m, rf_engine *engine, const char *text, size_t n) {
@@ -159,11 +166,12 @@ static int generate(const args *a, rf_model *m, rf_engine *engine, const char *t
     rf_free(ids);
     int rc = EXIT_FAILED;
     if (ok) {
-        cli_on_interrupt(g.r);
-        rf_request_wait(g.r);
         rf_request *r = g.r;
-        rc = g.failed_memory ? cli_error("memory.exhausted", "no memory for the text") : finish(&g, engine, p.seed);
+        cli_hold_interrupts(true); /* from here on the text stays, whenever they come */
+        cli_on_interrupt(r);
+        rf_request_wait(r);
         cli_on_interrupt(NULL);
+        rc = g.failed_memory ? cli_error("memory.exhausted", "no memory for the text") : finish(&g, m, engine, p.seed);
         rf_request_free(r);
     } else {
         rc = cli_fail(&e);
@@ -180,6 +188,7 @@ int cmd_generate(const args *a) {
     size_t n = a->prompt ? strlen(a->prompt) : 0;
     char *read = NULL;
     if (a->prompt && a->file) return cli_usage("usage.argument", "give -p or -f, not both");
+    if (a->stream && a->json) return cli_usage("usage.argument", "give --stream or --json, not both");
     int rc = cli_open_model(&m, a);
     if (!rc && !a->prompt) {
         if (!a->file && isatty(STDIN_FILENO)) cli_note("reading the text from standard input; end it with Ctrl-D");

@@ -21,9 +21,14 @@ static void row(const char *name, const char *fmt, ...) {
     va_end(ap);
 }
 
-/* Text from a file, made fit for a terminal. */
+/* Text from a file, made fit for a terminal: no control characters, those of U+0080 to U+009F neither. It is UTF-8, as all
+ * that the library tells. */
 static void print_clean(const char *s) {
-    for (; *s; s++) putchar((unsigned char)*s < 0x20 || *s == 0x7F ? '?' : *s);
+    for (; *s; s++) {
+        bool c1 = (unsigned char)*s == 0xC2 && (unsigned char)s[1] < 0xA0;
+        putchar((unsigned char)*s < 0x20 || *s == 0x7F || c1 ? '?' : *s);
+        s += c1;
+    }
 }
 
 static void print_model(json_t *v) {
@@ -67,13 +72,24 @@ static void print_tensors(json_t *all) {
     }
 }
 
+enum { SHOWN_BYTES = 200 };
+
+/* The longest beginning of s of at most n bytes that splits no character. */
+static size_t cut(const char *s, size_t n) {
+    while (n && ((unsigned char)s[n] & 0xC0) == 0x80) n--;
+    return n;
+}
+
 static void print_metadata(json_t *all) {
     const char *key;
     json_t *v;
     json_object_foreach(all, key, v) {
         char *text = json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
         print_clean(key);
-        printf(" = %.200s%s\n", text ? text : "?", text && strlen(text) > 200 ? "..." : "");
+        fputs(" = ", stdout);
+        if (text && strlen(text) > SHOWN_BYTES) strcpy(text + cut(text, SHOWN_BYTES - 3), "...");
+        print_clean(text ? text : "?");
+        putchar('\n');
         rf_free(text);
     }
 }
@@ -114,7 +130,8 @@ static void print_plan(json_t *v) {
                                            {"activations", "activations"},
                                            {"scratch", "scratch"},
                                            {"vocabulary", "vocabulary, header"},
-                                           {"process", "program"}};
+                                           {"process", "program"},
+                                           {"staging", "staging, while loading"}};
     json_t *b = json_object_get(v, "bytes");
     char s[24];
     printf("%s, context %lld x %lld, ubatch %lld, KV %s/%s\n", text_of(v, "device"), int_of(v, "context"),
@@ -123,12 +140,12 @@ static void print_plan(json_t *v) {
         cli_bytes(s, sizeof s, number_of(b, kinds[i][0]));
         printf("  %-22s %10s\n", kinds[i][1], s);
     }
-    cli_bytes(s, sizeof s, number_of(v, "expected_resident"));
-    printf("  %-22s %10s\n", "expected resident", s);
-    cli_bytes(s, sizeof s, number_of(v, "margin"));
-    printf("  %-22s %10s\n", "margin", s);
-    cli_bytes(s, sizeof s, number_of(v, "available"));
-    printf("  %-22s %10s\n", "available", s);
+    static const char *const sums[][2] = {
+        {"expected_resident", "expected resident"}, {"need", "need"}, {"margin", "margin"}, {"available", "available"}};
+    for (size_t i = 0; i < sizeof sums / sizeof *sums; i++) {
+        cli_bytes(s, sizeof s, number_of(v, sums[i][0]));
+        printf("%-24s %10s\n", sums[i][1], s);
+    }
     bool fits = json_is_true(json_object_get(v, "fits"));
     printf("%s; the largest context that fits is %lld\n", fits ? "fits" : "DOES NOT FIT", int_of(v, "largest_context"));
 }

@@ -1,6 +1,5 @@
 #include "cli/cli.h"
 
-#include <signal.h>
 #include <string.h>
 
 const cli_command cli_commands[] = {
@@ -17,10 +16,29 @@ const cli_command cli_commands[] = {
     {0},
 };
 
-static void print_help(void) {
-    printf("rocmforge %s: runs GGUF language models\n\nusage: rocmforge COMMAND [options]\n\n", rf_version());
-    for (const cli_command *c = cli_commands; c->name; c++) printf("  %-12s %s\n", c->name, c->about);
-    printf("\nrocmforge COMMAND --help says more of each. Every option --NAME may also be set as ROCMFORGE_NAME.\n");
+static void print_help(FILE *to) {
+    fprintf(to, "rocmforge %s: runs GGUF language models\n\nusage: rocmforge COMMAND [options]\n\n", rf_version());
+    for (const cli_command *c = cli_commands; c->name; c++) fprintf(to, "  %-12s %s\n", c->name, c->about);
+    fputs("\nrocmforge COMMAND --help says more of each. Every option --NAME may also be set as ROCMFORGE_NAME.\n"
+          "Exit status: 0 done, 1 failed, 2 bad usage or value, 130 interrupted.\n",
+          to);
+}
+
+static int command_help(const cli_command *c) {
+    printf("rocmforge %s: %s\n\nusage: rocmforge %s\n\n", c->name, c->about, c->use);
+    args_help(c->bit);
+    return cli_finish_output(EXIT_DONE);
+}
+
+/* Older names that still work. */
+static const char *const renamed[][2] = {{"inspect_gguf", "inspect"}, {"inspect-gguf", "inspect"}};
+
+static const cli_command *find_command(const char *name) {
+    for (size_t i = 0; i < sizeof renamed / sizeof *renamed; i++)
+        if (strcmp(name, renamed[i][0]) == 0) name = renamed[i][1];
+    for (const cli_command *c = cli_commands; c->name; c++)
+        if (strcmp(name, c->name) == 0) return c;
+    return NULL;
 }
 
 static const char *const planned[] = {"chat",   "serve",  "perplexity", "embed",  "render",  "models", "quantize",
@@ -33,29 +51,26 @@ static int unknown(const char *name) {
 }
 
 int main(int argc, char **argv) {
-    signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error of a write, not the end of the process */
+    cli_start();
     if (argc < 2) {
-        print_help();
-        return cli_finish_output(EXIT_USAGE);
+        print_help(stderr);
+        return EXIT_USAGE;
     }
     const char *name = argv[1];
-    if (!strcmp(name, "--help") || !strcmp(name, "-h") || !strcmp(name, "help")) {
-        print_help();
-        return cli_finish_output(EXIT_DONE);
-    }
     if (!strcmp(name, "--version") || !strcmp(name, "-V")) {
         printf("rocmforge %s\n", rf_version());
         return cli_finish_output(EXIT_DONE);
     }
-    for (const cli_command *c = cli_commands; c->name; c++) {
-        if (strcmp(name, c->name) != 0) continue;
-        args a;
-        int rc = args_parse(&a, c->bit, argc - 2, argv + 2);
-        if (rc) return rc;
-        if (!a.help) return cli_finish_output(c->run(&a));
-        printf("rocmforge %s: %s\n\nusage: rocmforge %s\n\n", c->name, c->about, c->use);
-        args_help(c->bit);
+    bool help = !strcmp(name, "--help") || !strcmp(name, "-h") || !strcmp(name, "help");
+    if (help && argc == 2) {
+        print_help(stdout);
         return cli_finish_output(EXIT_DONE);
     }
-    return unknown(name);
+    const cli_command *c = find_command(help ? argv[2] : name);
+    if (!c) return unknown(help ? argv[2] : name);
+    if (help) return command_help(c);
+    args a;
+    int rc = args_parse(&a, c->bit, argc - 2, argv + 2);
+    if (rc) return rc;
+    return a.help ? command_help(c) : cli_finish_output(c->run(&a));
 }

@@ -70,7 +70,7 @@ int cmd_detokenize(const args *a) {
     rf_error e;
     if (!rc && !text) rc = EXIT_FAILED;
     if (!rc) rc = parse_ids(text, n, "standard input", &ids, &n_ids);
-    if (!rc && !rf_detokenize(m, ids, n_ids, a->special, &out, &n_out, &e)) rc = cli_fail(&e);
+    if (!rc && !rf_detokenize(m, ids, n_ids, true, &out, &n_out, &e)) rc = cli_fail(&e);
     if (!rc) cli_put(out, n_out);
     rf_free(out);
     free(ids);
@@ -123,6 +123,7 @@ static int write_logits(const args *a, rf_model *m, const int32_t *ids, size_t n
     opt.logits_rows = opt.ubatch;
     int rc = cli_open_engine(&engine, m, &opt, a);
     if (rc) return rc;
+    cli_half_written(part);
     logits_run g = {.f = fopen(part, "wb")};
     rf_error e;
     rf_request_params p = rf_request_defaults();
@@ -134,9 +135,9 @@ static int write_logits(const args *a, rf_model *m, const int32_t *ids, size_t n
     } else if (!rf_request_start(&g.r, engine, &p, on_event, &g, &e)) {
         rc = cli_fail(&e);
     } else {
-        cli_on_interrupt(g.r);
-        rf_request_wait(g.r);
         rf_request *r = g.r;
+        cli_on_interrupt(r);
+        rf_request_wait(r);
         cli_on_interrupt(NULL);
         rf_request_free(r);
         if (g.end.kind == RF_EVENT_FAILED)
@@ -163,10 +164,13 @@ int cmd_logits(const args *a) {
     if (!rc) rc = parse_ids(a->tokens ? a->tokens : text, n, a->tokens ? "--tokens" : a->tokens_file, &ids, &n_ids);
     if (!rc && (size_t)snprintf(part, sizeof part, "%s.part", a->output) >= sizeof part)
         rc = cli_usage("usage.range", "--output: the name is too long");
+    if (!rc && n_ids == 0)
+        rc = cli_usage("usage.argument", "%s holds no token id", a->tokens ? "--tokens" : a->tokens_file);
     if (!rc) {
         rc = write_logits(a, m, ids, n_ids, part);
         if (!rc && rename(part, a->output)) rc = cli_error("io.failed", "%s: %s", a->output, strerror(errno));
         if (rc) unlink(part);
+        cli_half_written(NULL);
     }
     free(text);
     free(ids);

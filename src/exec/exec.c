@@ -227,6 +227,20 @@ void exec_device(const exec *x, strbuf *out) {
     }
 }
 
+void exec_traffic(const exec *x, uint64_t *weights, uint64_t *kv_per_token) {
+    *weights = 0;
+    for (uint32_t i = 0; i < x->p.n_order; i++) {
+        const node *n = x->p.order[i];
+        if (n->op != OP_LINEAR && n->op != OP_LINEAR_EXPERT) continue;
+        for (uint32_t k = 0; k < n->n_in; k++) {
+            const gguf_tensor *t = n->in[k]->weight;
+            if (n->in[k]->op != OP_WEIGHT) continue;
+            *weights += n->op == OP_LINEAR ? t->n_bytes : t->n_bytes / t->dim[2] * n->p.expert.n_used;
+        }
+    }
+    *kv_per_token = x->kv.page_bytes / x->kv.page_tokens;
+}
+
 status exec_measure(const gguf *g, const exec_options *opt, backend *const *backends, uint32_t n_backends,
                     backend_memory *out, err *e) {
     exec *x = mem_zalloc(sizeof *x);

@@ -60,6 +60,10 @@ MUST_CHECK status exec_check_file(const exec *x, err *e);
 const model_info *exec_model(const exec *x);
 void exec_device(const exec *x, strbuf *out);
 
+/* Bytes of memory that one decoded token reads: weights of its linears (of the experts used), and the cache per token of
+ * context. What bandwidth is reckoned with. */
+void exec_traffic(const exec *x, uint64_t *weights, uint64_t *kv_per_token);
+
 /* What exec_open would take, per backend, from the header alone. */
 MUST_CHECK status exec_measure(const gguf *g, const exec_options *opt, backend *const *backends, uint32_t n_backends,
                                backend_memory *out, err *e);

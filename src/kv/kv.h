@@ -8,6 +8,9 @@
  *   q8_0 parts store int8 codes in that order, followed by f16 scales:
  *                      K scales [page_tokens / 16][d_k / 32][16]      V scales [page_tokens][d_v / 32]
  *
+ * The KV block is page after page, each with all its layers: memory becomes resident as sequences grow, and what belongs to
+ * one position stands together.
+ *
  * K is transposed so that a query meets sixteen keys per vector and every key's dot product is one fma chain in ascending
  * dimension, whatever computes it. All parts are 64-byte aligned. */
 #ifndef ROCMFORGE_KV_KV_H
@@ -20,8 +23,7 @@ enum { KV_LANES = 16, KV_MAX_LAYERS = 1024 };
 
 typedef struct {
     uint32_t n_kv_head, d_k, d_v;
-    size_t offset;                /* of this layer's pages in the KV block */
-    size_t page_bytes;            /* one page of this layer */
+    size_t offset;                /* of this layer inside a page */
     size_t head_bytes;            /* one kv head's part of it: K, K scales, V, V scales */
     size_t k_scales, v, v_scales; /* offsets inside a head's part */
 } kv_layer;
@@ -32,6 +34,7 @@ typedef struct {
     uint32_t page_tokens; /* 16, 32 or 64 */
     uint32_t n_pages;
     quant_type type_k, type_v; /* F32, F16, Q8_0 */
+    size_t page_bytes;         /* one page, all layers */
     size_t n_bytes;            /* the whole block */
 } kv_layout;
 

@@ -1,16 +1,10 @@
+/* Sizes of pages and where the parts of each lie; kv.h draws it. Every product is bounded or checked: head sizes come from
+ * a file, the number of pages from a user. */
 #include "kv/kv.h"
 
 #include <inttypes.h>
 
 enum { PART_ALIGN = 64, SCALE_BLOCK = 32, SCALE_BYTES = 2 };
-
-static bool add(size_t *sum, size_t n) { return !__builtin_add_overflow(*sum, n, sum); }
-
-static bool align(size_t *n) {
-    if (!add(n, PART_ALIGN - 1)) return false;
-    *n -= *n % PART_ALIGN;
-    return true;
-}
 
 static size_t code_bytes(quant_type t) { return t == QUANT_F32 ? 4 : t == QUANT_F16 ? 2 : 1; }
 
@@ -45,17 +39,13 @@ static status make_layer(const kv_layout *l, uint32_t i, size_t *at, err *e) {
     if (s) return s;
     if (y->n_kv_head < 1 || y->n_kv_head > KV_MAX_HEADS)
         return fail(e, ERR_RANGE, "layer %" PRIu32 ": %" PRIu32 " key-value heads", i, y->n_kv_head);
-    size_t head = 0, all;
+    size_t head = 0;
     y->k_scales = part(&head, l->type_k, y->d_k, l->page_tokens);
     y->v = head;
     y->v_scales = part(&head, l->type_v, y->d_v, l->page_tokens);
     y->head_bytes = head;
-    y->page_bytes = head * y->n_kv_head; /* below 2^45 */
     y->offset = *at;
-    if (__builtin_mul_overflow(y->page_bytes, (size_t)l->n_pages, &all) || !add(at, all) || !align(at) ||
-        *at > SIZE_MAX / 4)
-        return fail(e, ERR_RANGE, "a key-value cache of %" PRIu32 " pages of %" PRIu32 " tokens is too large", l->n_pages,
-                    l->page_tokens);
+    *at += head * y->n_kv_head; /* below 2^45, and 2^55 for all layers */
     return OK;
 }
 
@@ -67,7 +57,8 @@ status kv_layout_make(kv_layout *l, err *e) {
         return fail(e, ERR_RANGE, "pages of %" PRIu32 " tokens; 16, 32 or 64 are possible", l->page_tokens);
     if (!known(l->type_k) || !known(l->type_v)) {
         const quant_info *q = quant_lookup((uint32_t)(known(l->type_k) ? l->type_v : l->type_k));
-        return fail(e, ERR_UNSUPPORTED, "a key-value cache of type %s; F32, F16 and Q8_0 are possible", q ? q->name : "?");
+        return fail(e, ERR_UNSUPPORTED, "a key-value cache of type %s; F32, F16 and Q8_0 are possible",
+                    q ? q->name : "?");
     }
     if (l->n_pages < 1) return fail(e, ERR_RANGE, "a key-value cache without pages");
     size_t at = 0;
@@ -75,6 +66,9 @@ status kv_layout_make(kv_layout *l, err *e) {
         status s = make_layer(l, i, &at, e);
         if (s) return s;
     }
-    l->n_bytes = at;
+    l->page_bytes = at;
+    if (__builtin_mul_overflow(at, (size_t)l->n_pages, &l->n_bytes) || l->n_bytes > SIZE_MAX / 4)
+        return fail(e, ERR_RANGE, "a key-value cache of %" PRIu32 " pages of %" PRIu32 " tokens is too large",
+                    l->n_pages, l->page_tokens);
     return OK;
 }

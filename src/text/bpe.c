@@ -153,8 +153,10 @@ static bool spell(const bpe *b, str word, char *out, size_t *n) {
 
 static token_id whole_word(const bpe *b, str word, char *scratch) {
     size_t n;
-    if (b->pre->is & PRETOK_IGNORE_MERGES) return spell(b, word, scratch, &n) ? vocab_find(b->v, scratch, n) : TOKEN_NONE;
-    if (b->pre->is & PRETOK_RAW && word.p[0] == '\n') return vocab_find(b->v, word.p, word.n); /* a run of line breaks */
+    if (b->pre->is & PRETOK_IGNORE_MERGES)
+        return spell(b, word, scratch, &n) ? vocab_find(b->v, scratch, n) : TOKEN_NONE;
+    if (b->pre->is & PRETOK_RAW && word.p[0] == '\n')
+        return vocab_find(b->v, word.p, word.n); /* a run of line breaks */
     return TOKEN_NONE;
 }
 
@@ -163,10 +165,11 @@ static void split_bytes(const bpe *b, str word, merger *m) {
 }
 
 static void split_chars(const bpe *b, str word, merger *m) {
-    for (size_t i = 0, n; i < word.n; i += n) {
-        n = utf8_lead_len((uint8_t)word.p[i]);
-        if (n > word.n - i) n = word.n - i;
-        merge_add(m, (uint32_t)i, (uint32_t)n, vocab_find(b->v, word.p + i, n));
+    const uint8_t *start = (const uint8_t *)word.p, *end = start + word.n;
+    uint32_t n;
+    for (const uint8_t *p = start; p < end; p += n) {
+        n = utf8_look(p, end).n;
+        merge_add(m, (uint32_t)(p - start), n, vocab_find(b->v, (const char *)p, n));
     }
 }
 
@@ -191,8 +194,10 @@ static void encode_word(const bpe *b, str word, merger *m, char *scratch, token_
         out->failed = true;
         return;
     }
-    if (b->pre->is & PRETOK_RAW) split_chars(b, word, m);
-    else split_bytes(b, word, m);
+    if (b->pre->is & PRETOK_RAW)
+        split_chars(b, word, m);
+    else
+        split_bytes(b, word, m);
     merge_run(m, join_rule, b);
     for (int32_t i = 0; i != MERGE_END; i = m->sym[i].next) put_symbol(b, word, &m->sym[i], out);
 }

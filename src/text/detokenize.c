@@ -12,8 +12,10 @@ static void add_bytes_of(strbuf *out, str text) {
     for (utf8_char c; (c = utf8_look(p, end)).n; p += c.n) {
         int byte = bpe_char_to_byte(c.cp);
         char b = (char)byte;
-        if (byte < 0) strbuf_add(out, (const char *)p, c.n);
-        else strbuf_add(out, &b, 1);
+        if (byte < 0)
+            strbuf_add(out, (const char *)p, c.n);
+        else
+            strbuf_add(out, &b, 1);
     }
 }
 
@@ -25,8 +27,10 @@ static void add_piece(const tokenizer *t, token_id id, bool special, strbuf *out
     if (hidden || is & TOKEN_IS_USER) {
         strbuf_add(out, text.p, text.n);
     } else if (is & TOKEN_IS_NORMAL) {
-        if (t->escapes) spm_unescape(out, text);
-        else add_bytes_of(out, text);
+        if (t->escapes)
+            spm_unescape(out, text);
+        else
+            add_bytes_of(out, text);
     } else if (is & TOKEN_IS_BYTE) {
         char byte = (char)vocab_byte_of(text);
         strbuf_add(out, &byte, 1);

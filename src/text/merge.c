@@ -6,23 +6,26 @@
 enum { MAPPED_BYTES = 1 << 20, MIN_CAP = 256 };
 
 void merge_free(merger *m) {
-    if (m->block_bytes >= MAPPED_BYTES) mem_unmap(m->block, m->block_bytes);
-    else mem_free(m->block);
+    if (m->block_bytes >= MAPPED_BYTES)
+        mem_unmap(m->block, m->block_bytes);
+    else
+        mem_free(m->block);
     *m = (merger){0};
 }
 
-/* The heap starts with at most n - 1 pairs; each join takes one out and puts at most two in: never more than 2n. */
+/* At most n - 1 pairs wait at the start; each join takes one out and puts at most two in: never more than 2n. */
 bool merge_reserve(merger *m, size_t n) {
-    m->n = m->n_heap = 0;
+    m->n = m->n_heap = m->n_queue = 0;
     if (n <= m->cap) return true;
     merge_free(m);
-    size_t cap = n < MIN_CAP ? MIN_CAP : n, heap_bytes = 2 * cap * sizeof *m->heap;
-    size_t bytes = heap_bytes + cap * sizeof *m->sym;
+    size_t cap = n < MIN_CAP ? MIN_CAP : n, pairs_bytes = 2 * cap * sizeof *m->heap;
+    size_t bytes = 2 * pairs_bytes + cap * sizeof *m->sym;
     m->block = bytes >= MAPPED_BYTES ? mem_map(bytes) : mem_alloc(bytes);
     if (!m->block) return false;
     m->block_bytes = bytes;
-    m->heap = m->block;
-    m->sym = (merge_symbol *)(void *)((char *)m->block + heap_bytes);
+    m->queue = m->block;
+    m->heap = m->queue + 2 * cap;
+    m->sym = (merge_symbol *)(void *)(m->heap + 2 * cap);
     m->cap = cap;
     return true;
 }
@@ -54,12 +57,29 @@ static uint64_t heap_pop(merger *m) {
     return top;
 }
 
+static void push(merger *m, uint64_t key) {
+    if (m->n_queue && key < m->last) {
+        heap_push(m, key);
+        return;
+    }
+    size_t at = m->head + m->n_queue++, size = 2 * m->cap;
+    m->queue[at < size ? at : at - size] = m->last = key;
+}
+
+static uint64_t pop(merger *m) {
+    if (!m->n_queue || (m->n_heap && m->heap[0] < m->queue[m->head])) return heap_pop(m);
+    uint64_t key = m->queue[m->head];
+    m->n_queue--;
+    if (++m->head == 2 * m->cap) m->head = 0;
+    return key;
+}
+
 /* Looks again at the pair that begins at i, because one of the two is new. */
 static void consider(merger *m, int32_t i, merge_rule rule, const void *ctx) {
     merge_symbol *left = &m->sym[i];
     left->order = MERGE_NEVER;
     if (left->next == MERGE_END || !rule(ctx, left, &m->sym[left->next])) return;
-    heap_push(m, (uint64_t)left->order << 32 | (uint32_t)i);
+    push(m, (uint64_t)left->order << 32 | (uint32_t)i);
 }
 
 static void join(merger *m, int32_t i, merge_rule rule, const void *ctx) {
@@ -68,18 +88,18 @@ static void join(merger *m, int32_t i, merge_rule rule, const void *ctx) {
     left->n += right->n;
     left->next = right->next;
     right->n = 0;
-    right->order = MERGE_NEVER; /* what the heap still holds of it is stale */
+    right->order = MERGE_NEVER; /* the key that still waits for it is stale */
     if (left->next != MERGE_END) m->sym[left->next].prev = i;
     if (left->prev != MERGE_END) consider(m, left->prev, rule, ctx);
     consider(m, i, rule, ctx);
 }
 
-/* A key in the heap is stale when its left symbol has another order by now; a pair of the same order at the same place
+/* A key that waits is stale when its left symbol has another order by now; a pair of the same order at the same place
  * has a key of its own that compares equal, so taking it a little early changes nothing. */
 void merge_run(merger *m, merge_rule rule, const void *ctx) {
     for (size_t i = 0; i + 1 < m->n; i++) consider(m, (int32_t)i, rule, ctx);
-    while (m->n_heap) {
-        uint64_t key = heap_pop(m);
+    while (m->n_heap || m->n_queue) {
+        uint64_t key = pop(m);
         int32_t i = (int32_t)(uint32_t)key;
         if (m->sym[i].order == (uint32_t)(key >> 32)) join(m, i, rule, ctx);
     }

@@ -1,6 +1,6 @@
 /* Merging neighbours: SPM and BPE both cut a word into characters and then join the best pair of neighbours, again and
  * again, the leftmost of equals first. What differs is which pairs join and how good that is: a function given here.
- * O(n log n) in time, about 40 bytes of scratch for each character of the longest word. Not shared between threads. */
+ * O(n log n) in time, about 60 bytes of scratch for each character of the longest word. Not shared between threads. */
 #ifndef ROCMFORGE_TEXT_MERGE_H
 #define ROCMFORGE_TEXT_MERGE_H
 
@@ -23,9 +23,12 @@ typedef bool (*merge_rule)(const void *ctx, merge_symbol *left, const merge_symb
 typedef struct {
     merge_symbol *sym; /* [n] in text order; the caller appends characters with merge_add */
     size_t n, cap;
-    uint64_t *heap; /* order << 32 | index of the left one; smallest first, four children a node */
-    size_t n_heap;
-    void *block; /* holds both */
+    /* Pairs waiting, as order << 32 | index of the left one. Most come in ascending order: those stand in a queue, a ring
+     * that takes what is not below its last; the others in a heap with four children a node. */
+    uint64_t *queue, *heap; /* [2 * cap] each */
+    size_t head, n_queue, n_heap;
+    uint64_t last;
+    void *block; /* holds all three */
     size_t block_bytes;
 } merger; /* {0} is empty */
 

@@ -145,7 +145,6 @@ static size_t lines(const uint8_t *p, const uint8_t *end) {
 
 /* ---- names ---- */
 
-
 /* Names and settings as llama.cpp gives them to its vocabularies. */
 static const pretok table[] = {
     {"default", {punct, gpt2, numbers, digit_triples}, PRETOK_CLEAN},

@@ -96,10 +96,28 @@ static const struct {
 };
 
 static const char *const eog_texts[] = {
-    "<|eot_id|>", "<|im_end|>",      "<|end|>",           "<|return|>", "<|call|>", "<|flush|>",
-    "<|calls|>",  "<end_of_turn>",   "<|endoftext|>",     "</s>",       "<|eom_id|>", "<EOT>",
-    "_<EOT>",     "[EOT]",           "[EOS]",             "<|end_of_text|>", "<end_of_utterance>", "<eos>",
-    "<turn|>",    "<|tool_response>", "<｜end▁of▁sentence｜>", "[e~[",
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|return|>",
+    "<|call|>",
+    "<|flush|>",
+    "<|calls|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "</s>",
+    "<|eom_id|>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "[EOS]",
+    "<|end_of_text|>",
+    "<end_of_utterance>",
+    "<eos>",
+    "<turn|>",
+    "<|tool_response>",
+    "<｜end▁of▁sentence｜>",
+    "[e~[",
 };
 /* Parts of a message's frame that a reader must see: always rendered. */
 static const char *const frame_texts[] = {"<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"};
@@ -257,8 +275,10 @@ static status build_search(special_set *s, const vocab *v, err *e) {
         uint8_t first = (uint8_t)t->p[0];
         s->n_lengths += !seen[t->n];
         seen[t->n] = 1;
-        if (t->n < START_BYTES) s->short_first[first / 8] |= (uint8_t)(1u << first % 8);
-        else s->starts[start_hash(t->p) / 64] |= 1ull << start_hash(t->p) % 64;
+        if (t->n < START_BYTES)
+            s->short_first[first / 8] |= (uint8_t)(1u << first % 8);
+        else
+            s->starts[start_hash(t->p) / 64] |= 1ull << start_hash(t->p) % 64;
     }
     s->length = mem_array(s->n_lengths + 1, sizeof *s->length);
     for (uint32_t n = VOCAB_MAX_TEXT, k = 0; s->length && n > 0; n--)

@@ -11,13 +11,14 @@ typedef struct {
     size_t n_eog;
     uint32_t *length; /* the lengths special tokens have, longest first */
     size_t n_lengths;
-    uint64_t *starts;       /* bits: hashes of the first four bytes of special tokens */
+    uint64_t *starts;        /* bits: hashes of the first four bytes of special tokens */
     uint8_t short_first[32]; /* bits: first bytes of special tokens of less than four bytes */
 } special_set;
 
 /* Reads the ids into info, makes tokens known by their text control tokens in v->is, and prepares the search.
  * pre: NULL for SPM. s is {0}; on failure special_close still applies. */
-MUST_CHECK status special_open(special_set *s, vocab *v, tokenizer_info *info, const pretok *pre, const gguf *g, err *e);
+MUST_CHECK status special_open(special_set *s, vocab *v, tokenizer_info *info, const pretok *pre, const gguf *g,
+                               err *e);
 void special_close(special_set *s);
 
 /* Cuts a text at its special tokens: the longest tokens first, each from left to right, as llama.cpp does. */
@@ -40,7 +41,7 @@ typedef struct {
     size_t n_hits, cap, next, at;
 } special_split;
 bool special_split_start(special_split *p, const special_set *s, const vocab *v, str text,
-                         bool parse_special); /* false: no memory */
+                         bool parse_special);             /* false: no memory */
 bool special_split_next(special_split *p, fragment *out); /* false: the end */
 void special_split_free(special_split *p);
 

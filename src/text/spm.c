@@ -55,18 +55,21 @@ static bool join_rule(const void *p, merge_symbol *left, const merge_symbol *rig
     return true;
 }
 
-static void split_chars(str text, merger *m) {
-    for (size_t i = 0, n; i < text.n; i += n) {
-        n = utf8_lead_len((uint8_t)text.p[i]);
-        if (n > text.n - i) n = text.n - i;
-        merge_add(m, (uint32_t)i, (uint32_t)n, TOKEN_NONE);
-    }
+/* Calls of utf8_look, not of the lead byte's word: a broken character must not swallow the mark of a space. */
+static size_t count_chars(str text) {
+    const uint8_t *p = (const uint8_t *)text.p, *end = p + text.n;
+    size_t n = 0;
+    for (; p < end; p += utf8_look(p, end).n) n++;
+    return n;
 }
 
-static size_t count_chars(str text) {
-    size_t n = 0;
-    for (size_t i = 0; i < text.n; i += utf8_lead_len((uint8_t)text.p[i])) n++;
-    return n;
+static void split_chars(str text, merger *m) {
+    const uint8_t *start = (const uint8_t *)text.p, *end = start + text.n;
+    uint32_t n;
+    for (const uint8_t *p = start; p < end; p += n) {
+        n = utf8_look(p, end).n;
+        merge_add(m, (uint32_t)(p - start), n, TOKEN_NONE);
+    }
 }
 
 static void put_symbol(const spm *s, str text, const merge_symbol *sym, token_vec *out) {

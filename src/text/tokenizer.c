@@ -38,8 +38,10 @@ static status open_parts(tokenizer *t, const gguf *g, err *e) {
     t->info.n_vocab = t->v.n;
     if (!s) s = special_open(&t->special, &t->v, &t->info, t->pre, g, e);
     if (s) return s;
-    if (t->pre) s = bpe_open(&t->bpe, &t->v, t->pre, g, e);
-    else spm_open(&t->spm, &t->v, t->info.unk);
+    if (t->pre)
+        s = bpe_open(&t->bpe, &t->v, t->pre, g, e);
+    else
+        spm_open(&t->spm, &t->v, t->info.unk);
     return s ? s : gguf_check(g, e);
 }
 
@@ -48,8 +50,10 @@ status tokenizer_open(tokenizer **out, const gguf *g, err *e) {
     tokenizer *t = mem_zalloc(sizeof *t);
     if (!t) return fail(e, ERR_NOMEM, "tokenizer");
     status s = open_parts(t, g, e);
-    if (s) tokenizer_close(t);
-    else *out = t;
+    if (s)
+        tokenizer_close(t);
+    else
+        *out = t;
     return s;
 }
 
@@ -117,8 +121,10 @@ static void encode_text(encoder *c, str text) {
     }
     c->after_special = false;
     if (c->out.failed) return;
-    if (t->pre) bpe_encode(&t->bpe, text, &c->merge, c->word, &c->out);
-    else spm_encode(&t->spm, text, &c->merge, &c->out);
+    if (t->pre)
+        bpe_encode(&t->bpe, text, &c->merge, c->word, &c->out);
+    else
+        spm_encode(&t->spm, text, &c->merge, &c->out);
 }
 
 static void encode_fragments(encoder *c, str text, bool parse_special) {
@@ -158,6 +164,7 @@ status tokenizer_encode(const tokenizer *t, str text, tokenize_options opt, toke
 }
 
 size_t tokenizer_bytes(const tokenizer *t) {
-    size_t bytes = sizeof *t + t->v.n * (sizeof *t->v.text + sizeof *t->v.is) + (t->v.mask + (size_t)1) * sizeof *t->v.slot;
+    size_t bytes =
+        sizeof *t + t->v.n * (sizeof *t->v.text + sizeof *t->v.is) + (t->v.mask + (size_t)1) * sizeof *t->v.slot;
     return t->pre ? bytes + (t->bpe.mask + (size_t)1) * sizeof *t->bpe.slot : bytes;
 }

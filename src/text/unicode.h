@@ -27,14 +27,15 @@ static inline unsigned unicode_class(uint32_t cp) {
 }
 
 typedef struct {
-    uint32_t cp;       /* UTF8_NONE at the end of the text, UTF8_BAD for a byte that starts no character */
-    uint32_t n;        /* bytes; 0 only at the end */
-    unsigned is;       /* CHAR_ flags; CHAR_ANY alone for UTF8_BAD, 0 at the end */
+    uint32_t cp; /* UTF8_NONE at the end of the text, UTF8_BAD for a byte that starts no character */
+    uint32_t n;  /* bytes; 0 only at the end */
+    unsigned is; /* CHAR_ flags; CHAR_ANY alone for UTF8_BAD, 0 at the end */
 } utf8_char;
 enum { UTF8_NONE = 0x7fffffff, UTF8_BAD = 0x7ffffffe };
 
-utf8_char utf8_look(const uint8_t *p, const uint8_t *end); /* the character at p, strict: no overlong forms, surrogates */
-size_t utf8_write(uint32_t cp, char out[4]);               /* bytes written; cp < UNICODE_LIMIT */
+utf8_char utf8_look(const uint8_t *p,
+                    const uint8_t *end);     /* the character at p, strict: no overlong forms, surrogates */
+size_t utf8_write(uint32_t cp, char out[4]); /* bytes written; cp < UNICODE_LIMIT */
 
 /* Length of the character that a lead byte announces; 1 for bytes that announce none. Not a check. */
 static inline size_t utf8_lead_len(uint8_t b) { return b < 0xC0 ? 1 : b < 0xE0 ? 2 : b < 0xF0 ? 3 : 4; }

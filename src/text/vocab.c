@@ -135,7 +135,8 @@ static status read_scores(vocab *v, const gguf *g, err *e) {
     if (kv->elem_type != GGUF_F32 && kv->elem_type != GGUF_I32)
         return fail(e, ERR_TOKENIZER, "%s holds %s, not f32", key_scores, gguf_type_name(kv->elem_type));
     for (uint32_t i = 0; i < v->n; i++) {
-        float score = kv->elem_type == GGUF_F32 ? (float)gguf_array_float(kv, i) : (float)(int32_t)gguf_array_uint(kv, i);
+        float score =
+            kv->elem_type == GGUF_F32 ? (float)gguf_array_float(kv, i) : (float)(int32_t)gguf_array_uint(kv, i);
         if (isnan(score)) return fail(e, ERR_TOKENIZER, "%s[%u] is not a number", key_scores, i);
         v->text[i].order = order_of(score);
     }
@@ -147,7 +148,10 @@ int vocab_byte_of(str t) {
     if (t.n != 6 || memcmp(t.p, "<0x", 3) != 0 || t.p[5] != '>') return -1;
     for (int i = 3; i < 5; i++) {
         char c = t.p[i];
-        int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+        int digit = c >= '0' && c <= '9'   ? c - '0'
+                    : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                    : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                                           : -1;
         if (digit < 0) return -1;
         byte = byte * 16 + digit;
     }
@@ -155,8 +159,8 @@ int vocab_byte_of(str t) {
 }
 
 static status read_kinds(vocab *v, const gguf *g, err *e) {
-    static const uint8_t flags[] = {0, TOKEN_IS_NORMAL, TOKEN_IS_UNKNOWN, TOKEN_IS_CONTROL, TOKEN_IS_USER,
-                                    TOKEN_IS_UNUSED, TOKEN_IS_BYTE};
+    static const uint8_t flags[] = {
+        0, TOKEN_IS_NORMAL, TOKEN_IS_UNKNOWN, TOKEN_IS_CONTROL, TOKEN_IS_USER, TOKEN_IS_UNUSED, TOKEN_IS_BYTE};
     const gguf_kv *kv;
     status s = find_array(&kv, g, key_types, v->n, e);
     if (s || !kv) return s;
@@ -168,7 +172,8 @@ static status read_kinds(vocab *v, const gguf *g, err *e) {
         v->is[i] = flags[kind];
         str t = {v->text[i].p, v->text[i].n};
         if (kind == TOKEN_BYTE && vocab_byte_of(t) < 0)
-            return fail(e, ERR_TOKENIZER, "%s[%u] is a byte token but reads \"%.*s\", not <0xNN>", key_tokens, i, STR(t));
+            return fail(e, ERR_TOKENIZER, "%s[%u] is a byte token but reads \"%.*s\", not <0xNN>", key_tokens, i,
+                        STR(t));
     }
     return OK;
 }

@@ -38,7 +38,7 @@ typedef struct {
     uint8_t *is;       /* [n] TOKEN_IS_ flags */
     vocab_slot *slot;  /* [mask + 1] */
     uint32_t mask;
-    uint64_t seed;     /* of the hash, drawn at open: texts from a file cannot be made to collide */
+    uint64_t seed; /* of the hash, drawn at open: texts from a file cannot be made to collide */
 } vocab;
 
 MUST_CHECK status vocab_open(vocab *v, const gguf *g, err *e); /* v is {0}; on failure vocab_close still applies */

@@ -21,7 +21,8 @@ def load():
     here = library("")
     pkg = pathlib.Path(os.environ["RF_ORACLE_PKG"])
     os.environ.setdefault("GGML_LOG_LEVEL", "0")
-    ctypes.CDLL(str(here / "libisoc23_shim.so"), ctypes.RTLD_GLOBAL)
+    if (here / "libisoc23_shim.so").exists():  # only an older glibc wants it
+        ctypes.CDLL(str(here / "libisoc23_shim.so"), ctypes.RTLD_GLOBAL)
     for name in ("libggml-base.so.0", "libggml-cpu.so.0", "libggml-rpc.so.0", "libggml.so.0"):
         ctypes.CDLL(str(here / name), ctypes.RTLD_GLOBAL)
     source = (pkg / "_cffi_bindings.py").read_text()

@@ -2,7 +2,9 @@
 
 Usage: prepare.py WHEEL_PACKAGE_DIR OUT_DIR.  Copies the libraries to OUT_DIR, marks their need of the symbol version
 GLIBC_2.38 as weak in the copies (it stands for five parsing functions, which isoc23_shim.c provides), and builds the shim.
+On glibc 2.38 and later the copies are plain and there is no shim.
 """
+import os
 import pathlib
 import shutil
 import struct
@@ -36,12 +38,21 @@ def weaken(path, version=b"GLIBC_2.38"):
     path.write_bytes(data)
 
 
+def glibc():
+    """(major, minor) of this system's C library."""
+    return tuple(int(n) for n in os.confstr("CS_GNU_LIBC_VERSION").split()[1].split(".")[:2])
+
+
 def main():
     src, out = map(pathlib.Path, sys.argv[1:3])
     out.mkdir(parents=True, exist_ok=True)
+    old = glibc() < (2, 38)
     for lib in src.glob("lib*.so*"):
         shutil.copy(lib, out / lib.name)
-        weaken(out / lib.name)
+        if old:
+            weaken(out / lib.name)
+    if not old:
+        return
     shim = pathlib.Path(__file__).with_name("isoc23_shim.c")
     subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", out / "libisoc23_shim.so", shim], check=True)
 

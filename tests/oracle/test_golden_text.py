@@ -64,4 +64,4 @@ def test_greedy(i, model, exact):
     ours = got[at] if at < len(got) else max((t for t in range(model.n_vocab) if model.is_end(t)), key=lambda t: theirs[t])
     off = np.abs(exact.logits(prompt + want[:at])[-1].astype(np.float64) - theirs).max()
     gap = float(theirs[first] - theirs[ours])
-    assert gap <= 2 * off, f"token {at}: the oracle prefers {first} to our {ours} by {gap:.4f}, its rounding is {off:.4f}"
+    assert gap <= off, f"token {at}: the oracle prefers {first} to our {ours} by {gap:.4f}, its rounding is {off:.4f}"

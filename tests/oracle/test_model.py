@@ -1,5 +1,4 @@
 """Hyperparameters and tensors: what good files say, and what each bad one is refused with, by the name of the offender."""
-import functools
 import os
 import pathlib
 import re
@@ -9,7 +8,6 @@ import gguf
 import numpy as np
 import pytest
 
-import ggml
 import tiny_models
 
 
@@ -55,42 +53,6 @@ def test_rope_facts(good):
     f = fields(drive(good["gemma3"]))
     assert (f["base"], f["local_base"], f["freq_scale"]) == ("1e+06", "10000", "0.125")
     assert f["windows"] == "32,32,32,32,32,0,32" and f["window"] == "32"
-
-
-@functools.cache
-def reader(path):
-    return gguf.GGUFReader(str(path))
-
-
-def rewrite(source, out, keys={}, tensors={}, drop=(), extra=()):
-    """A copy of a model. keys: name -> (value, type[, element type]) or None to drop it; tensors: name -> (array, type name)
-    or a function of the float array; drop: names left out; extra: [(name, array, type name)]."""
-    r = reader(source)
-    w = gguf.GGUFWriter(str(out), "x")
-    w.kv_data[0].clear()
-    for name, field in r.fields.items():
-        if not name.startswith("GGUF.") and name not in keys:
-            tiny_models.copy_field(w, field)
-    for name, value in keys.items():
-        if value is not None:
-            w.add_key_value(name, *value)
-    for t in r.tensors:
-        if t.name in drop:
-            continue
-        data, kind = t.data, t.tensor_type
-        if t.name in tensors:
-            change = tensors[t.name]
-            x = ggml.decode(t.data, int(t.tensor_type), int(t.n_elements)).reshape([int(n) for n in reversed(t.shape)])
-            x, type_name = change(x) if callable(change) else change
-            data, kind = ggml.encode(x, type_name), ggml.kind(type_name)
-        w.add_tensor(t.name, data, raw_dtype=kind)
-    for name, x, type_name in extra:
-        w.add_tensor(name, ggml.encode(x, type_name), raw_dtype=ggml.kind(type_name))
-    w.write_header_to_file()
-    w.write_kv_data_to_file()
-    w.write_tensors_to_file()
-    w.close()
-    return out
 
 
 V = gguf.GGUFValueType
@@ -199,11 +161,11 @@ def refused(path, code, text):
 
 @pytest.mark.parametrize("arch,key,value,code,text", BAD_KEYS, ids=[f"{k[1]}={str(k[2])[:30]}" for k in BAD_KEYS])
 def test_bad_key(good, tmp_path, arch, key, value, code, text):
-    refused(rewrite(good[arch], tmp_path / "bad.gguf", keys={key: value}), code, text)
+    refused(tiny_models.rewrite(good[arch], tmp_path / "bad.gguf", keys={key: value}), code, text)
 
 
 def names_of(path):
-    return [(t.name, len(t.shape)) for t in reader(path).tensors]
+    return [(t.name, len(t.shape)) for t in tiny_models.reader(path).tensors]
 
 
 OPTIONAL = ("output.weight", "rope_freqs.weight", ".bias")
@@ -215,7 +177,7 @@ def test_each_tensor(good, tmp_path, arch):
     paths, wants = [], []
 
     def bad(code, name, **change):
-        paths.append(rewrite(good[arch], tmp_path / f"{len(paths)}.gguf", **change))
+        paths.append(tiny_models.rewrite(good[arch], tmp_path / f"{len(paths)}.gguf", **change))
         wants.append((code, name))
 
     for name, n_dims in names_of(good[arch]):
@@ -244,7 +206,7 @@ def test_each_tensor(good, tmp_path, arch):
                                   "blk.0.ffn_gate.0.weight", "blk.00.attn_q.weight", "zzz"])
 def test_unknown_tensor(good, tmp_path, name):
     x = np.zeros((4, 256), np.float32)
-    refused(rewrite(good["llama"], tmp_path / "bad.gguf", extra=[(name, x, "F32")]), "model.tensor", name)
+    refused(tiny_models.rewrite(good["llama"], tmp_path / "bad.gguf", extra=[(name, x, "F32")]), "model.tensor", name)
 
 
 @pytest.mark.parametrize("value", [0.0, float("nan"), float("inf"), -1.0])
@@ -252,7 +214,7 @@ def test_bad_factor(good, tmp_path, value):
     def change(x):
         x[3] = value
         return x, "F32"
-    refused(rewrite(good["llama_factors"], tmp_path / "bad.gguf", tensors={"rope_freqs.weight": change}), "model.tensor", "rope_freqs")
+    refused(tiny_models.rewrite(good["llama_factors"], tmp_path / "bad.gguf", tensors={"rope_freqs.weight": change}), "model.tensor", "rope_freqs")
 
 
 def test_more_that_must_load(good, tmp_path):
@@ -263,12 +225,12 @@ def test_more_that_must_load(good, tmp_path):
                  {"llama.vocab_size": (500, U32)}, {"llama.block_count": (2, U64)}, {"llama.rope.scaling.factor": (0.0, F32)},
                  {"llama.attention.layer_norm_rms_epsilon": (1e-5, F64)},
                  {"general.sampling.top_k": (-1, I32), "general.sampling.temp": (0.6, F32)}, {"general.file_type": (999, U32)}):
-        fields(drive(rewrite(llama, tmp_path / "x.gguf", keys=keys)))
+        fields(drive(tiny_models.rewrite(llama, tmp_path / "x.gguf", keys=keys)))
     flags = [True, False] * 3 + [True]
-    f = fields(drive(rewrite(good["gemma3"], tmp_path / "x.gguf",
+    f = fields(drive(tiny_models.rewrite(good["gemma3"], tmp_path / "x.gguf",
                              keys={"gemma3.attention.sliding_window_pattern": (flags, ARR, BOOL)})))
     assert f["windows"] == "32,0,32,0,32,0,32"
-    f = fields(drive(rewrite(good["gemma3"], tmp_path / "x.gguf", keys={"gemma3.attention.sliding_window": None})))
+    f = fields(drive(tiny_models.rewrite(good["gemma3"], tmp_path / "x.gguf", keys={"gemma3.attention.sliding_window": None})))
     assert f["window"] == "0"
 
 

@@ -5,6 +5,7 @@ They have a small but real tokenizer, so that tokenize and generate work with th
 every type. Weights are scaled so that logits spread by 1 to 3 and attention is neither flat nor one-hot.
 Usage: tiny_models.py ARCH TYPE SEED OUT
 """
+import functools
 import pathlib
 import sys
 
@@ -222,6 +223,42 @@ def decode_to_f32(path_in, path_out):
     w.write_tensors_to_file()
     w.close()
     return pathlib.Path(path_out)
+
+
+@functools.cache
+def reader(path):
+    return gguf.GGUFReader(str(path))
+
+
+def rewrite(source, out, keys={}, tensors={}, drop=(), extra=()):
+    """A copy of a model. keys: name -> (value, type[, element type]) or None to drop it; tensors: name -> (array, type name)
+    or a function of the float array; drop: names left out; extra: [(name, array, type name)]."""
+    r = reader(source)
+    w = gguf.GGUFWriter(str(out), "x")
+    w.kv_data[0].clear()
+    for name, field in r.fields.items():
+        if not name.startswith("GGUF.") and name not in keys:
+            copy_field(w, field)
+    for name, value in keys.items():
+        if value is not None:
+            w.add_key_value(name, *value)
+    for t in r.tensors:
+        if t.name in drop:
+            continue
+        data, kind = t.data, t.tensor_type
+        if t.name in tensors:
+            change = tensors[t.name]
+            x = ggml.decode(t.data, int(t.tensor_type), int(t.n_elements)).reshape([int(n) for n in reversed(t.shape)])
+            x, type_name = change(x) if callable(change) else change
+            data, kind = ggml.encode(x, type_name), ggml.kind(type_name)
+        w.add_tensor(t.name, data, raw_dtype=kind)
+    for name, x, type_name in extra:
+        w.add_tensor(name, ggml.encode(x, type_name), raw_dtype=ggml.kind(type_name))
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+    return out
 
 
 if __name__ == "__main__":

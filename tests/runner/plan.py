@@ -22,10 +22,10 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 OUT = TOP / "build-test"
 THREADED = ("base", "pool", "file", "cpu_backend", "exec", "step", "engine", "sched", "api")  # those of them that exist
 FUZZ_SECONDS = {False: 30, True: 600}  # short, --long
-SANITIZE = ["--buildtype=debugoptimized", "-Dwerror=false", "-Db_lundef=false"]
+SANITIZE = ["-Doptimization=1", "-Ddebug=true", "-Dwerror=false", "-Db_lundef=false"]
 CLANG = {"CC": "clang", "CXX": "clang++"}
 BUILDS = {
-    "gcc": ({}, ["--buildtype=release", "-Dtests=true"]),
+    "gcc": ({}, ["--buildtype=release", "-Dtests=true", "-Dbench=true"]),
     "clang": (CLANG, ["--buildtype=release", "-Dtests=true"]),
     "asan": ({}, [*SANITIZE, "-Dtests=true", "-Db_sanitize=address,undefined", "-Dc_args=-fno-sanitize-recover=all"]),
     "tsan": ({}, [*SANITIZE, "-Dtests=true", "-Db_sanitize=thread"]),

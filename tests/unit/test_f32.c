@@ -19,12 +19,8 @@ static void each_tier(void (*f)(void)) {
             print_message("skipped: this CPU has no %s\n", cpu_tier_name(t));
             continue;
         }
-        cpu_ops_ref(&tier_ops);
-#if defined(__x86_64__)
-        if (t == TIER_AVX2) cpu_ops_avx2_f32(&tier_ops);
-        if (t == TIER_AVX512) cpu_ops_avx512_f32(&tier_ops);
-#endif
-        tier_ops.name = cpu_tier_name(t);
+        cpu_ops_init(&tier_ops, t);
+        assert_string_equal(tier_ops.name, cpu_tier_name(t));
         f();
     }
 }
@@ -475,6 +471,9 @@ typedef struct {
     float m[AT_Q], l[AT_Q], o[AT_Q * AT_D + PAD];
     uint32_t d_k, d_v, n_q;
     float scale, softcap;
+    quant_type type_k, type_v; /* how the codes below hold K and V; F32: the floats are used */
+    unsigned char k_codes[AT_KEYS * AT_D * 2], v_codes[AT_KEYS * AT_D * 2];
+    uint16_t k_scales[AT_KEYS * AT_D / 32], v_scales[AT_KEYS * AT_D / 32];
 } attn_case;
 
 static void make_case(attn_case *c, uint32_t n_q, uint32_t d_k, uint32_t d_v, fill_kind kind) {
@@ -490,6 +489,27 @@ static void poison(attn_case *c, uint32_t from, uint32_t to) {
     for (uint32_t j = from; j < to; j++) {
         for (uint32_t i = 0; i < c->d_k; i++) c->k[((size_t)(j / 16) * c->d_k + i) * 16 + j % 16] = NAN;
         for (uint32_t i = 0; i < c->d_v; i++) c->v[(size_t)j * c->d_v + i] = NAN;
+    }
+}
+
+static size_t value_size(quant_type type) { return type == QUANT_F32 ? 4 : type == QUANT_F16 ? 2 : 1; }
+
+/* Stores keys and values in these types; the floats become what the cache gives back. Unseen ones stay not a number. */
+static void store_case(attn_case *c, quant_type type_k, quant_type type_v) {
+    float row[AT_D];
+    c->type_k = type_k, c->type_v = type_v;
+    for (uint32_t j = 0; j < AT_KEYS; j++) {
+        for (uint32_t i = 0; i < c->d_k; i++) row[i] = c->k[((size_t)(j / 16) * c->d_k + i) * 16 + j % 16];
+        if (type_k) kv_store_k(c->k_codes, c->k_scales, type_k, c->d_k, j, row);
+        if (type_v) kv_store_v(c->v_codes, c->v_scales, type_v, c->d_v, j, c->v + (size_t)j * c->d_v);
+    }
+    for (uint32_t j = 0; j < AT_KEYS; j += 16) {
+        if (type_k)
+            ref.kv_load(c->k + (size_t)j * c->d_k, c->k_codes + j * c->d_k * value_size(type_k),
+                        c->k_scales + j * (c->d_k / 32), type_k, c->d_k, true);
+        if (type_v)
+            ref.kv_load(c->v + (size_t)j * c->d_v, c->v_codes + j * c->d_v * value_size(type_v),
+                        c->v_scales + j * (c->d_v / 32), type_v, c->d_v, false);
     }
 }
 
@@ -512,9 +532,13 @@ static void run_chunk(const cpu_ops *o, attn_case *c, uint32_t chunk, float *m, 
     if (!n) return;
     attn_chunk_args args = {.d_k = c->d_k, .d_v = c->d_v, .scale = c->scale, .softcap = c->softcap, .n_q = n};
     for (uint32_t g = least / 16; g * 16 < most; g++) {
-        args.k[g] = c->k + (size_t)(key0 + g * 16) * c->d_k;
-        args.v[g] = c->v + (size_t)(key0 + g * 16) * c->d_v;
+        size_t key = key0 + g * 16;
+        args.k[g] = c->type_k ? (void *)(c->k_codes + key * c->d_k * value_size(c->type_k)) : c->k + key * c->d_k;
+        args.v[g] = c->type_v ? (void *)(c->v_codes + key * c->d_v * value_size(c->type_v)) : c->v + key * c->d_v;
+        args.k_scales[g] = c->k_scales + key * (c->d_k / 32);
+        args.v_scales[g] = c->v_scales + key * (c->d_v / 32);
     }
+    args.type_k = c->type_k, args.type_v = c->type_v;
     args.q = c->q_at + first, args.lo = lo, args.hi = hi;
     args.m = m + first, args.l = l + first, args.o = out + (size_t)first * c->d_v;
     o->attn_chunk(&args);
@@ -562,6 +586,43 @@ static void attention_of_tier(void) {
             check_attention(n_q, d, other, last, 0, 0.0f, kind);
             check_attention(n_q, other, d, last, 1 + (n_q * 5 + i * 11) % 90, i % 2 ? 20.0f : 0.0f, kind);
         }
+}
+
+/* Reading the cache as stored gives the bits of reading it converted, in the reference and in the tier. */
+static void check_stored(uint32_t n_q, uint32_t d_k, uint32_t d_v, quant_type type_k, quant_type type_v) {
+    static attn_case c;
+    static float want[AT_Q * AT_D];
+    make_case(&c, n_q, d_k, d_v, FILL_PLAIN);
+    see(&c, n_q - 1 + (n_q * 31 + d_k) % (AT_KEYS - n_q), n_q % 3 ? 0 : 70);
+    poison(&c, c.to[n_q - 1], AT_KEYS);
+    poison(&c, 0, c.from[0]);
+    store_case(&c, type_k, type_v);
+    c.type_k = c.type_v = QUANT_F32;
+    run_all(&ref, &c);
+    memcpy(want, c.o, sizeof want);
+    for (uint32_t i = 0; i < n_q * d_v; i++) assert_false(isnan(want[i]));
+    c.type_k = type_k, c.type_v = type_v;
+    run_all(&ref, &c);
+    expect_same(want, c.o, (size_t)n_q * d_v, "reference from the cache", d_v);
+    run_all(&tier_ops, &c);
+    expect_same(want, c.o, (size_t)n_q * d_v, "attention from the cache", d_v);
+}
+
+static void stored_of_tier(void) {
+    static const quant_type types[] = {QUANT_F32, QUANT_F16, QUANT_Q8_0};
+    for (uint32_t n_q = 1; n_q <= 13; n_q += n_q < 7 ? 1 : 6)
+        for (int k = 0; k < 3; k++)
+            for (int v = 0; v < 3; v++)
+                for (uint32_t d = 32; d <= AT_D; d += 32) {
+                    uint32_t odd = d - 7;
+                    check_stored(n_q, d, 192 - d, types[k], types[v]);
+                    if (k != 2 && v != 2) check_stored(n_q, odd, odd, types[k], types[v]);
+                }
+}
+
+static void test_attention_from_cache(void **state) {
+    (void)state;
+    each_tier(stored_of_tier);
 }
 
 static void test_attention(void **state) {
@@ -659,6 +720,7 @@ int main(void) {
         cmocka_unit_test(test_linear_float),
         cmocka_unit_test(test_cache),
         cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_attention_from_cache),
         cmocka_unit_test(test_attention_apart),
         cmocka_unit_test(test_attention_meaning),
         cmocka_unit_test(test_tier_names),

@@ -1,6 +1,8 @@
 /* The file's blocks as codes. quant/legacy.c and quant/k.c draw the formats. */
 #include "backend/cpu/codes.h"
 
+#include <string.h>
+
 static uint16_t u16_at(const uint8_t *p) { return (uint16_t)(p[0] | p[1] << 8); }
 
 /* --- blocks of 32 ------------------------------------------------------------------------------------------------------ */
@@ -12,9 +14,16 @@ static void nibbles(uint8_t *q, const uint8_t *p) {
     }
 }
 
-/* Bit i of the 32 belongs to value i. */
+/* Bit i of the 32 belongs to value i. Four bits become four bytes by one multiplication: bit i lands on 7 j + i, the mask
+ * keeps j = i. */
 static void fifth_bits(uint8_t *q, const uint8_t *p) {
-    for (int i = 0; i < 32; i++) q[i] |= (uint8_t)((p[i / 8] >> i % 8 & 1) << 4);
+    for (int i = 0; i < 8; i++) {
+        const uint32_t four = p[i / 2] >> i % 2 * 4 & 15, spread = four * 0x00204081u & 0x01010101;
+        uint32_t w;
+        memcpy(&w, q + 4 * i, 4);
+        w |= spread << 4;
+        memcpy(q + 4 * i, &w, 4);
+    }
 }
 
 static void read_q4_0(code_block *b, const uint8_t *p) {
@@ -51,16 +60,23 @@ static void read_q8_0(code_block *b, const uint8_t *p) {
 
 /* --- super-blocks of 256 ----------------------------------------------------------------------------------------------- */
 
+/* q[0..32) |= (p[0..32) >> from & mask) << to, byte by byte, as words: `mask` is the byte four times. */
+static void merge_32(uint8_t *q, const uint8_t *p, int from, uint32_t mask, int to) {
+    uint32_t in[8], out[8];
+    memcpy(in, p, sizeof in);
+    memcpy(out, q, sizeof out);
+    for (int i = 0; i < 8; i++) out[i] |= (in[i] >> from & mask) << to;
+    memcpy(q, out, sizeof out);
+}
+
 /* 2-bit values: value 32 j + l of each half of 128 is bits 2j of byte l of the half's 32. `at`: where the bits go in q. */
 static void two_bits(uint8_t *q, const uint8_t *p, int at) {
-    for (int j = 0; j < 8; j++)
-        for (int l = 0; l < 32; l++) q[32 * j + l] |= (uint8_t)((p[j / 4 * 32 + l] >> j % 4 * 2 & 3) << at);
+    for (int j = 0; j < 8; j++) merge_32(q + 32 * j, p + j / 4 * 32, j % 4 * 2, 0x03030303, at);
 }
 
 /* One bit a value: value 32 s + l is bit s of byte l. */
 static void one_bit(uint8_t *q, const uint8_t *p, int at) {
-    for (int s = 0; s < 8; s++)
-        for (int l = 0; l < 32; l++) q[32 * s + l] |= (uint8_t)((p[l] >> s & 1) << at);
+    for (int s = 0; s < 8; s++) merge_32(q + 32 * s, p, s, 0x01010101, at);
 }
 
 /* The six-bit scales and minima of Q4_K and Q5_K in 12 bytes: see quant/k.c. */
@@ -89,7 +105,7 @@ static void read_q2_k(code_block *b, const uint8_t *p) {
         b->sc[s] = (int8_t)(p[s] & 15);
         b->mn[s] = p[s] >> 4;
     }
-    for (int i = 0; i < CODE_SUPER; i++) b->q[i] = 0;
+    memset(b->q, 0, CODE_SUPER);
     two_bits(b->q, p + 16, 0);
 }
 
@@ -100,7 +116,7 @@ static void read_q3_k(code_block *b, const uint8_t *p) {
         const int low = s < 8 ? p[96 + s] & 15 : p[88 + s] >> 4;
         b->sc[s] = (int8_t)((low | (p[104 + s % 4] >> s / 4 * 2 & 3) << 4) - 32);
     }
-    for (int i = 0; i < CODE_SUPER; i++) b->q[i] = 0;
+    memset(b->q, 0, CODE_SUPER);
     two_bits(b->q, p + 32, 0);
     one_bit(b->q, p, 2); /* clear: 4 less, which is zero = 4 with the bit as the third */
 }

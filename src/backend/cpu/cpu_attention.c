@@ -6,17 +6,10 @@
  * One thread's scratch:  K chunk [64 * d_k] | V chunk [64 * d_v] | m [UNIT_Q] | l [UNIT_Q] | o [UNIT_Q * d_v]  */
 #include "backend/cpu/cpu_state.h"
 
-#include <math.h>
 #include <string.h>
 
-enum {
-    UNIT_Q = CPU_MAX_GROUP,
-    GROUPS = ATTN_CHUNK / KV_LANES
-}; /* queries of a unit: tokens x heads of the group, at most this many */
-
-typedef struct {
-    uint32_t seq, tok0, n_tok; /* a run of one sequence's tokens */
-} run_span;
+/* queries of a unit: tokens x heads of the group, at most; groups of 16 keys in a chunk */
+enum { UNIT_Q = CPU_MAX_GROUP, GROUPS = ATTN_CHUNK / KV_LANES };
 
 typedef struct {
     cpu_backend *c;
@@ -74,56 +67,86 @@ typedef struct {
     uint32_t lo[UNIT_Q], hi[UNIT_Q];
 } chunk_queries;
 
-/* Converts a chunk's keys and values (only groups that hold a seen key) and runs the queries that see any of it. m, l, o:
- * the states of the unit's queries. All queries of a token share its bounds, so the seeing ones are a run of tokens: later
- * tokens see later keys, and a window moves with them. */
-static void run_chunk(const attn_job *j, const unit *u, uint32_t chunk, uint32_t worker, float *m, float *l, float *o) {
-    const cpu_backend *c = j->c;
-    const step_input *in = c->in;
-    const kv_layer *kv = j->l;
-    const uint32_t *pages = in->page_table[in->seq[u->tok0]];
-    uint32_t key0 = chunk * ATTN_CHUNK, lo_group = GROUPS, hi_group = 0, first = u->n_tok, n_seen = 0;
-    chunk_queries cq;
+/* The unit's queries that see any key of the chunk, with their bounds. All queries of a token share them, so the seeing
+ * ones are a run of tokens (later tokens see later keys, a window moves with them); returns how many queries, *first: the
+ * first of those tokens. groups: the groups of 16 keys that hold a seen one. */
+static uint32_t find_queries(const attn_job *j, const unit *u, uint32_t key0, chunk_queries *cq, uint32_t *first,
+                             uint32_t groups[2]) {
+    const step_input *in = j->c->in;
+    uint32_t n = 0;
+    groups[0] = GROUPS, groups[1] = 0;
     for (uint32_t t = 0; t < u->n_tok; t++) {
         uint32_t pos = (uint32_t)in->pos[u->tok0 + t], from = first_key(j->n, pos);
         uint32_t lo = from > key0 ? from - key0 : 0, hi = pos + 1 > key0 ? min_u32(pos + 1 - key0, ATTN_CHUNK) : 0;
         if (lo >= hi) continue;
-        if (first == u->n_tok) first = t;
-        lo_group = min_u32(lo_group, lo / KV_LANES);
-        hi_group = max_u32(hi_group, (hi + KV_LANES - 1) / KV_LANES);
+        if (n == 0) *first = t;
+        groups[0] = min_u32(groups[0], lo / KV_LANES);
+        groups[1] = max_u32(groups[1], (hi + KV_LANES - 1) / KV_LANES);
         const float *q = (const float *)(void *)(j->q.data + (u->tok0 + t) * j->q.stride);
-        for (uint32_t h = 0; h < j->group; h++, n_seen++) {
-            cq.q[n_seen] = q + (size_t)(u->head * j->group + h) * kv->d_k;
-            cq.lo[n_seen] = lo;
-            cq.hi[n_seen] = hi;
+        for (uint32_t h = 0; h < j->group; h++, n++) {
+            cq->q[n] = q + (size_t)(u->head * j->group + h) * j->l->d_k;
+            cq->lo[n] = lo;
+            cq->hi[n] = hi;
         }
     }
-    if (!n_seen) return;
-    attn_chunk_args a = {.d_k = kv->d_k, .d_v = kv->d_v, .scale = j->n->p.attn.scale, .softcap = j->n->p.attn.softcap};
-    float *kbuf = c->scratch[worker].attn, *vbuf = kbuf + (size_t)ATTN_CHUNK * kv->d_k;
-    for (uint32_t g = lo_group; g < hi_group; g++) {
-        uint32_t pos = key0 + g * KV_LANES, page = pages[pos / c->kv->page_tokens], slot = pos % c->kv->page_tokens;
-        const uint8_t *head = c->kv_block + kv->offset + page * kv->page_bytes + u->head * kv->head_bytes;
-        size_t ke = (size_t)slot * kv->d_k, ve = (size_t)slot * kv->d_v; /* elements before this group */
-        a.k[g] = (const float *)(const void *)(head + ke * sizeof(float));
-        if (c->kv->type_k != QUANT_F32) {
-            size_t size = c->kv->type_k == QUANT_F16 ? 2 : 1;
-            c->ops.kv_load(kbuf + (size_t)g * KV_LANES * kv->d_k, head + ke * size, head + kv->k_scales + ke / 32 * 2,
-                           c->kv->type_k, kv->d_k, true);
-            a.k[g] = kbuf + (size_t)g * KV_LANES * kv->d_k;
-        }
-        a.v[g] = (const float *)(const void *)(head + kv->v + ve * sizeof(float));
-        if (c->kv->type_v != QUANT_F32) {
-            size_t size = c->kv->type_v == QUANT_F16 ? 2 : 1;
-            c->ops.kv_load(vbuf + (size_t)g * KV_LANES * kv->d_v, head + kv->v + ve * size,
-                           head + kv->v_scales + ve / 32 * 2, c->kv->type_v, kv->d_v, false);
-            a.v[g] = vbuf + (size_t)g * KV_LANES * kv->d_v;
-        }
+    return n;
+}
+
+static size_t code_size(quant_type t) { return t == QUANT_F32 ? 4 : t == QUANT_F16 ? 2 : 1; }
+
+/* Group g of the chunk, as the cache stores it. */
+static void point_at_group(const attn_job *j, const unit *u, uint32_t key0, uint32_t g, attn_chunk_args *a) {
+    const cpu_backend *c = j->c;
+    const kv_layer *kv = j->l;
+    uint32_t pos = key0 + g * KV_LANES, slot = pos % c->kv->page_tokens;
+    uint32_t page = c->in->page_table[c->in->seq[u->tok0]][pos / c->kv->page_tokens];
+    const uint8_t *head = c->kv_block + page * c->kv->page_bytes + kv->offset + u->head * kv->head_bytes;
+    size_t ke = (size_t)slot * kv->d_k, ve = (size_t)slot * kv->d_v; /* values before this group */
+    a->k[g] = head + ke * code_size(c->kv->type_k);
+    a->v[g] = head + kv->v + ve * code_size(c->kv->type_v);
+    a->k_scales[g] = head + kv->k_scales + ke / 32 * 2;
+    a->v_scales[g] = head + kv->v_scales + ve / 32 * 2;
+}
+
+/* Many queries: the group is converted once for all of them. */
+static void convert_group(const cpu_backend *c, const kv_layer *kv, uint32_t g, float *scratch, attn_chunk_args *a) {
+    float *k = scratch + (size_t)g * KV_LANES * kv->d_k;
+    float *v = scratch + (size_t)ATTN_CHUNK * kv->d_k + (size_t)g * KV_LANES * kv->d_v;
+    if (c->kv->type_k != QUANT_F32) {
+        c->ops.kv_load(k, a->k[g], a->k_scales[g], c->kv->type_k, kv->d_k, true);
+        a->k[g] = k;
     }
-    uint32_t at = first * j->group;
-    a.n_q = n_seen;
-    a.q = cq.q, a.lo = cq.lo, a.hi = cq.hi;
-    a.m = m + at, a.l = l + at, a.o = o + (size_t)at * kv->d_v;
+    if (c->kv->type_v != QUANT_F32) {
+        c->ops.kv_load(v, a->v[g], a->v_scales[g], c->kv->type_v, kv->d_v, false);
+        a->v[g] = v;
+    }
+}
+
+/* One chunk for the queries of a unit that see any of it. m, l, o: the states of all the unit's queries. */
+static void run_chunk(const attn_job *j, const unit *u, uint32_t chunk, uint32_t worker, float *m, float *l, float *o) {
+    const cpu_backend *c = j->c;
+    chunk_queries cq;
+    uint32_t first = 0, groups[2], n = find_queries(j, u, chunk * ATTN_CHUNK, &cq, &first, groups),
+             at = first * j->group;
+    if (!n) return;
+    bool direct = n <= ATTN_DIRECT;
+    attn_chunk_args a = {.d_k = j->l->d_k,
+                         .d_v = j->l->d_v,
+                         .type_k = direct ? c->kv->type_k : QUANT_F32,
+                         .type_v = direct ? c->kv->type_v : QUANT_F32,
+                         .scale = j->n->p.attn.scale,
+                         .softcap = j->n->p.attn.softcap,
+                         .n_q = n,
+                         .q = cq.q,
+                         .lo = cq.lo,
+                         .hi = cq.hi,
+                         .m = m + at,
+                         .l = l + at,
+                         .o = o + (size_t)at * j->l->d_v};
+    for (uint32_t g = groups[0]; g < groups[1]; g++) {
+        point_at_group(j, u, chunk * ATTN_CHUNK, g, &a);
+        if (!direct) convert_group(c, j->l, g, c->scratch[worker].attn, &a);
+    }
     c->ops.attn_chunk(&a);
 }
 
@@ -259,7 +282,7 @@ static void append_token(const append_job *j, uint32_t t, uint32_t worker) {
     const kv_layer *l = &c->kv->layer[j->n->p.attn.kv_layer];
     uint32_t pos = (uint32_t)c->in->pos[t], slot = pos % c->kv->page_tokens;
     uint32_t page = c->in->page_table[c->in->seq[t]][pos / c->kv->page_tokens];
-    uint8_t *at = c->kv_block + l->offset + page * l->page_bytes;
+    uint8_t *at = c->kv_block + page * c->kv->page_bytes + l->offset;
     const float *k = (const float *)(void *)(j->k.data + t * j->k.stride),
                 *v = (const float *)(void *)(j->v.data + t * j->v.stride);
     if (j->n->op == OP_ROPE_APPEND) {

@@ -7,7 +7,8 @@
  *   inv = 127 / a, code = clamp(round_to_even(x * inv), -127, 127), scale = a / 127. a == 0: codes and scale 0.
  *   a not finite, or so small that inv overflows: codes 0; scale NaN for a not finite, else 0.
  * - products inside a block are summed as integers, exact in any order; the two scales' product is rounded once; across
- *   blocks each output is one f32 fma chain in ascending k; types with a minimum: the scale's fma, then the minimum's.
+ *   blocks each output is one f32 fma chain in ascending k; types with a minimum: the scale's fma, then the minimum's
+ *   (linear_ref.c has each formula).
  * - float dots: sixteen partial sums (k mod 16), each an ascending fma chain from +0, added by one tree:
  *   (((s0+s8)+(s4+s12)) + ((s2+s10)+(s6+s14))) + (((s1+s9)+(s5+s13)) + ((s3+s11)+(s7+s15))).
  * All pointers are to finite sizes the caller checked; kernels touch nothing else, allocate nothing, any thread. */
@@ -20,7 +21,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { PANEL_ROWS = 16, ATTN_CHUNK = 64 /* keys per attention chunk, cut at absolute positions */ };
+enum {
+    PANEL_ROWS = 16,
+    ATTN_CHUNK = 64, /* keys per attention chunk, cut at absolute positions */
+    ATTN_DIRECT = 12 /* up to so many queries, reading the cache as stored beats converting it first */
+};
 
 /* Quantised activations of n_tok rows of k values, block-major so that a weight block meets all its columns in a row:
  *   code  [k / 32][n_tok][32]     sum [k / 32][n_tok][2]  sums of the codes of each half block (16 values)
@@ -38,10 +43,14 @@ typedef struct {
 typedef void (*linear_panel_fn)(float *acc, const uint8_t *panel, uint32_t k, const cpu_act *x, uint32_t col0,
                                 uint32_t n_col);
 
-/* Queries of one kv head against one chunk of at most 64 keys. K as [d_k][16] per group of 16 keys, V as [16][d_v]. */
+/* Queries of one kv head against one chunk of at most 64 keys, by groups of 16: K as [d_k][16], V as [16][d_v]. They are
+ * f32, or as the cache stores them: f16, or q8_0 codes with their scales (kv/kv.h). Few queries (ATTN_DIRECT) had better
+ * read the cache as it is; for many it pays to convert it once with kv_load. The bits are the same. */
 typedef struct {
-    const float *k[ATTN_CHUNK / 16]; /* unused groups NULL */
-    const float *v[ATTN_CHUNK / 16];
+    const void *k[ATTN_CHUNK / 16]; /* groups that no query sees may be NULL */
+    const void *v[ATTN_CHUNK / 16];
+    const void *k_scales[ATTN_CHUNK / 16], *v_scales[ATTN_CHUNK / 16]; /* q8_0 only */
+    quant_type type_k, type_v;                                         /* F32 (0), F16, Q8_0 */
     uint32_t d_k, d_v;
     float scale, softcap; /* score = dot * scale, then softcap * tanh(score / softcap) if softcap > 0 */
     uint32_t n_q;

@@ -43,12 +43,16 @@ static uint8_t *used_weights(const plan *p, uint32_t device) {
     return used;
 }
 
+/* Panels a chunk; bytes a slice: after each the file's pages are given back, so that loading never holds two copies. */
+enum { PACK_PANELS = 8, SLICE_BYTES = 8 << 20 };
+
 status cpu_weights_measure(const cpu_backend *c, const plan *p, uint32_t device, backend_memory *out, err *e) {
     uint8_t *used = used_weights(p, device);
     if (!used) return fail(e, ERR_NOMEM, "memory plan");
     for (uint32_t i = 0; i < p->g->n_nodes; i++) {
         if (!used[i]) continue;
         cpu_weight w = describe(c, p->g->nodes[i]);
+        if (w.panels) out->staging = SLICE_BYTES;
         if (w.own_bytes)
             out->weights_own += align64(w.own_bytes);
         else
@@ -64,9 +68,6 @@ typedef struct {
     uint8_t *dst;
     uint32_t first, end; /* panels of this slice, counted over all experts */
 } pack_job;
-
-/* Panels a chunk; bytes a slice: after each the file's pages are given back, so that loading never holds two copies. */
-enum { PACK_PANELS = 8, SLICE_BYTES = 8 << 20 };
 
 static void pack_chunk(void *ctx, uint32_t chunk, uint32_t worker) {
     (void)worker;

@@ -23,7 +23,7 @@
 
 #include <string.h>
 
-enum { VECTOR = 64, LANE = 4, HALVES = 2 * PANEL_ROWS /* bytes of 16 f16 */ };
+enum { VECTOR = 64, LANE = 4 /* bytes */, HALVES = 2 * PANEL_ROWS /* bytes of 16 f16 */ };
 
 /* Bytes of the codes of one block of 32, 16 rows: 512 values of `bits`. */
 static size_t codes_bytes(const code_form *f) { return (size_t)f->bits * VECTOR; }
@@ -42,32 +42,41 @@ size_t panel_bytes(quant_type type, uint32_t k) {
 
 /* --- packing ----------------------------------------------------------------------------------------------------------- */
 
-static void put_word(uint8_t *p, uint32_t w) { memcpy(p, &w, sizeof w); }
+/* All parts of one block's codes, w[group][row]; loops over rows are the compiler's to vectorise. */
+static void put_vector(uint8_t *p, const uint32_t v[PANEL_ROWS]) { memcpy(p, v, VECTOR); }
 
-static void put_nibbles(uint8_t *p, const uint32_t w[8]) {
-    for (int v = 0; v < 4; v++) put_word(p + VECTOR * v, (w[v] & 0x0F0F0F0F) | (w[v + 4] & 0x0F0F0F0F) << 4);
-}
-
-static void put_twos(uint8_t *p, const uint32_t w[8], int at) {
-    for (int v = 0; v < 2; v++) {
-        uint32_t bits = 0;
-        for (int j = 0; j < 4; j++) bits |= (w[4 * v + j] >> at & 0x03030303) << 2 * j;
-        put_word(p + VECTOR * v, bits);
+static void put_nibbles(uint8_t *p, uint32_t (*w)[PANEL_ROWS]) {
+    for (int i = 0; i < 4; i++) {
+        uint32_t v[PANEL_ROWS];
+        for (int r = 0; r < PANEL_ROWS; r++) v[r] = (w[i][r] & 0x0F0F0F0F) | (w[i + 4][r] & 0x0F0F0F0F) << 4;
+        put_vector(p + VECTOR * i, v);
     }
 }
 
-static void put_ones(uint8_t *p, const uint32_t w[8], int at) {
-    uint32_t bits = 0;
-    for (int g = 0; g < 8; g++) bits |= (w[g] >> at & 0x01010101) << g;
-    put_word(p, bits);
+static void put_twos(uint8_t *p, uint32_t (*w)[PANEL_ROWS], int at) {
+    for (int i = 0; i < 8; i += 4) {
+        uint32_t v[PANEL_ROWS];
+        for (int r = 0; r < PANEL_ROWS; r++)
+            v[r] = (w[i][r] >> at & 0x03030303) | (w[i + 1][r] >> at & 0x03030303) << 2 |
+                   (w[i + 2][r] >> at & 0x03030303) << 4 | (w[i + 3][r] >> at & 0x03030303) << 6;
+        put_vector(p + VECTOR * (i / 4), v);
+    }
 }
 
-/* The 32 codes of one row; p: its lane in the block's first vector. */
-static inline void put_codes(uint8_t *p, const uint8_t *q, int bits) {
-    uint32_t w[8];
-    memcpy(w, q, sizeof w);
+static void put_ones(uint8_t *p, uint32_t (*w)[PANEL_ROWS], int at) {
+    uint32_t v[PANEL_ROWS] = {0};
+    for (int g = 0; g < 8; g++)
+        for (int r = 0; r < PANEL_ROWS; r++) v[r] |= (w[g][r] >> at & 0x01010101) << g;
+    put_vector(p, v);
+}
+
+/* Block i of 32 codes of the 16 rows. */
+static void put_codes(uint8_t *p, const code_block b[PANEL_ROWS], int i, int bits) {
+    uint32_t w[8][PANEL_ROWS];
+    for (int r = 0; r < PANEL_ROWS; r++)
+        for (int g = 0; g < 8; g++) memcpy(&w[g][r], b[r].q + 32 * i + 4 * g, 4);
     if (bits == 8) {
-        for (int g = 0; g < 8; g++) put_word(p + VECTOR * g, w[g]);
+        memcpy(p, w, sizeof w);
         return;
     }
     if (bits >= 4) {
@@ -80,34 +89,49 @@ static inline void put_codes(uint8_t *p, const uint8_t *q, int bits) {
     if (bits == 3) put_ones(p + 2 * VECTOR, w, 2);
 }
 
-/* One block of one row into its lanes. b NULL: a row of zeros, whose codes do not matter as its scales are 0. */
-static void put_block(uint8_t *p, uint32_t row, const code_form *f, const code_block *b) {
-    memcpy(p + 2 * row, &b->d, 2);
-    p += HALVES;
-    if (f->has_min) {
-        memcpy(p + 2 * row, &b->m, 2);
-        p += HALVES;
+/* Q4_0 and Q4_1 pair their nibbles in the file as panels do: words go over as they are. The last 16 bytes of a block. */
+static void copy_nibbles(uint8_t *p, const uint8_t *rows, size_t row_stride, uint32_t n_rows, const code_form *f) {
+    for (uint32_t r = 0; r < n_rows; r++, rows += row_stride) {
+        memcpy(p + 2 * r, rows, 2);
+        if (f->has_min) memcpy(p + HALVES + 2 * r, rows + 2, 2);
+        for (int v = 0; v < 4; v++)
+            memcpy(p + header_bytes(f) + VECTOR * v + LANE * r, rows + f->bytes - 16 + 4 * v, 4);
     }
-    for (int s = 0; s < f->n_sub; s++) p[s * PANEL_ROWS + row] = (uint8_t)b->sc[s];
-    p += f->n_sub * PANEL_ROWS;
-    if (f->has_min) {
-        for (int s = 0; s < f->n_sub; s++) p[(s / 2 * PANEL_ROWS + row) * 2 + s % 2] = b->mn[s];
-        p += f->n_sub * PANEL_ROWS;
+}
+
+static void put_blocks(uint8_t *p, const code_form *f, const code_block b[PANEL_ROWS]) {
+    for (int r = 0; r < PANEL_ROWS; r++) {
+        memcpy(p + 2 * r, &b[r].d, 2);
+        if (f->has_min) memcpy(p + HALVES + 2 * r, &b[r].m, 2);
     }
-    for (int i = 0; i < (f->n_sub ? 8 : 1); i++) put_codes(p + codes_bytes(f) * i + LANE * row, b->q + 32 * i, f->bits);
+    uint8_t *sc = p + (f->has_min ? 2 * HALVES : HALVES), *mn = sc + f->n_sub * PANEL_ROWS;
+    for (int s = 0; s < f->n_sub; s++)
+        for (int r = 0; r < PANEL_ROWS; r++) {
+            sc[s * PANEL_ROWS + r] = (uint8_t)b[r].sc[s];
+            if (f->has_min) mn[(s / 2 * PANEL_ROWS + r) * 2 + s % 2] = b[r].mn[s];
+        }
+    p += header_bytes(f);
+    for (int i = 0; i < (f->n_sub ? 8 : 1); i++) put_codes(p + codes_bytes(f) * (size_t)i, b, i, f->bits);
 }
 
 void panel_pack(uint8_t *dst, const void *rows, size_t row_stride, uint32_t n_rows, quant_type type, uint32_t k) {
     const code_form *f = code_form_of(type);
     const uint32_t n_block = k / code_block_elems(f);
-    const size_t step = block_bytes(f);
-    if (n_rows < PANEL_ROWS) memset(dst, 0, n_block * step);
-    for (uint32_t at = 0; at < n_block; at++, dst += step)
-        for (uint32_t r = 0; r < n_rows; r++) {
-            code_block b;
-            f->read(&b, (const uint8_t *)rows + r * row_stride + (size_t)at * f->bytes);
-            put_block(dst, r, f, &b);
+    const bool copied = f->bits == 4 && !f->n_sub;
+    code_block b[PANEL_ROWS];
+    if (!copied)
+        memset(b, 0, sizeof b);
+    else if (n_rows < PANEL_ROWS)
+        memset(dst, 0, panel_bytes(type, k));
+    for (uint32_t at = 0; at < n_block; at++, dst += block_bytes(f)) {
+        const uint8_t *src = (const uint8_t *)rows + (size_t)at * f->bytes;
+        if (copied) {
+            copy_nibbles(dst, src, row_stride, n_rows, f);
+            continue;
         }
+        for (uint32_t r = 0; r < n_rows; r++, src += row_stride) f->read(&b[r], src);
+        put_blocks(dst, f, b);
+    }
 }
 
 /* --- reading back ------------------------------------------------------------------------------------------------------ */

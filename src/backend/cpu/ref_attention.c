@@ -26,10 +26,26 @@ void kv_load_ref(float *dst, const void *codes, const void *scales, quant_type t
     }
 }
 
+/* Value i of a group, whose q8_0 scale is number `scale`. */
+static float stored_at(const void *codes, const void *scales, quant_type type, size_t i, size_t scale) {
+    if (type == QUANT_F32) return ((const float *)codes)[i];
+    if (type == QUANT_F16) return f16_to_f32(((const uint16_t *)codes)[i]);
+    assert(type == QUANT_Q8_0);
+    return (float)((const int8_t *)codes)[i] * f16_to_f32(((const uint16_t *)scales)[scale]);
+}
+
+static float key_at(const attn_chunk_args *a, uint32_t j, uint32_t i) {
+    return stored_at(a->k[j / 16], a->k_scales[j / 16], a->type_k, (size_t)i * 16 + j % 16, i / 32 * 16 + j % 16);
+}
+
+static float value_at(const attn_chunk_args *a, uint32_t j, uint32_t d) {
+    size_t row = j % 16;
+    return stored_at(a->v[j / 16], a->v_scales[j / 16], a->type_v, row * a->d_v + d, row * (a->d_v / 32) + d / 32);
+}
+
 static float score_of(const attn_chunk_args *a, const float *q, uint32_t j) {
-    const float *k = a->k[j / 16] + j % 16;
     float s = 0.0f;
-    for (uint32_t i = 0; i < a->d_k; i++) s = fmaf(q[i], k[(size_t)i * 16], s);
+    for (uint32_t i = 0; i < a->d_k; i++) s = fmaf(q[i], key_at(a, j, i), s);
     s = s * a->scale;
     return a->softcap > 0.0f ? canon_softcap(s, a->softcap) : s;
 }
@@ -73,8 +89,7 @@ void attn_chunk_ref(const attn_chunk_args *a) {
         float new_m = m, new_l = l;
         for (uint32_t d = 0; d < a->d_v; d++) {
             float o = 0.0f;
-            for (uint32_t j = a->lo[query]; j < a->hi[query]; j++)
-                o = fmaf(p[j], a->v[j / 16][(size_t)(j % 16) * a->d_v + d], o);
+            for (uint32_t j = a->lo[query]; j < a->hi[query]; j++) o = fmaf(p[j], value_at(a, j, d), o);
             new_m = a->m[query], new_l = a->l[query]; /* every output merges from the same old state */
             attn_merge_ref(&new_m, &new_l, a->o + (size_t)query * a->d_v + d, &m, &l, &o, 1);
         }

@@ -69,6 +69,12 @@ INLINE void unpack(__m256i w[8], const uint8_t *p, int bits) {
     if (bits == 3) merge_ones(w, p + 2 * VECTOR, 2);
 }
 
+/* Touches [p, end) in address order before its vectors are wanted, by halves and in the compiler's order: the hardware's
+ * prefetch follows strict upward streams only (one column: Q2_K 7 GB/s from memory without, 20 with; Q4_1 10 and 28). */
+INLINE void touch(const uint8_t *p, const uint8_t *end) {
+    for (; p < end; p += VECTOR) _mm_prefetch((const char *)p, _MM_HINT_T0);
+}
+
 /* --- columns ------------------------------------------------------------------------------------------------------------ */
 
 INLINE __m256i broadcast(const void *p) {
@@ -112,7 +118,15 @@ typedef union {
 } column_terms;
 
 INLINE void make_terms(column_terms *t, const int16_t *sum, const float *scale, shape s, uint32_t n) {
-    for (uint32_t c = 0; c < n; c++) {
+    uint32_t c = 0;
+    for (; c + 8 <= n; c += 8) {
+        const __m256i asum = _mm256_madd_epi16(load(sum + 2 * c), _mm256_set1_epi16((short)(s.has_min ? 1 : -s.zero)));
+        if (s.has_min)
+            _mm256_storeu_ps(t->f + c, _mm256_mul_ps(_mm256_loadu_ps(scale + c), _mm256_cvtepi32_ps(asum)));
+        else
+            _mm256_storeu_si256((__m256i *)(t->i + c), asum);
+    }
+    for (; c < n; c++) {
         const int32_t asum = sum[2 * c] + sum[2 * c + 1];
         if (s.has_min)
             t->f[c] = scale[c] * (float)asum;
@@ -149,6 +163,7 @@ INLINE void tile_32(float *acc, const uint8_t *p, uint32_t k, const cpu_act *x, 
     for (uint32_t at = 0; at < k / 32; at++) {
         const size_t here = (size_t)at * x->n_tok + col;
         const uint8_t *codes = p + (s.has_min ? 64 : 32);
+        touch(p, codes + s.bits * VECTOR);
         column_terms t;
         if (s.zero || s.has_min) make_terms(&t, x->sum + 2 * here, x->scale + here, s, n);
 #pragma GCC unroll 2
@@ -189,7 +204,16 @@ INLINE void pair_sums(int16_t (*pair)[2 * MAX_COL], const cpu_act *x, size_t her
     for (int i = 0; i < s.n_sub / 2; i++) {
         const int16_t *sum = x->sum + 2 * (here + (size_t)(i * 16 / s.n_sub) * x->n_tok),
                       *next = sum + 2 * (size_t)x->n_tok;
-        for (uint32_t c = 0; c < n; c++) {
+        const __m256i one = _mm256_set1_epi16(1);
+        uint32_t c = 0;
+        for (; c + 8 <= n; c += 8) {
+            __m256i v = load(sum + 2 * c);
+            if (s.n_sub == 8)
+                v = _mm256_blend_epi16(_mm256_madd_epi16(v, one),
+                                       _mm256_slli_epi32(_mm256_madd_epi16(load(next + 2 * c), one), 16), 0xAA);
+            _mm256_storeu_si256((__m256i *)(pair[i] + 2 * c), v);
+        }
+        for (; c < n; c++) {
             pair[i][2 * c] = s.n_sub == 16 ? sum[2 * c] : (int16_t)(sum[2 * c] + sum[2 * c + 1]);
             pair[i][2 * c + 1] = s.n_sub == 16 ? sum[2 * c + 1] : (int16_t)(next[2 * c] + next[2 * c + 1]);
         }
@@ -220,9 +244,11 @@ INLINE void tile_super(float *acc, const uint8_t *p, uint32_t k, const cpu_act *
         const float *scale = x->scale + (size_t)at * x->n_tok + col;
         const uint8_t *sc = p + (s.has_min ? 64 : 32), *mn = sc + 16 * s.n_sub,
                       *codes = s.has_min ? mn + 16 * s.n_sub : mn;
+        touch(p, codes);
         for (uint32_t c = 0; c < n; c++) isum[0][c] = isum[1][c] = _mm256_setzero_si256();
         for (int b = 0; b < 8; b++) {
             const size_t block = here + (size_t)b * x->n_tok;
+            touch(codes + b * s.bits * VECTOR, codes + (b + 1) * s.bits * VECTOR);
 #pragma GCC unroll 2
             for (int h = 0; h < 2; h++)
                 add_block(isum[h], codes + b * s.bits * VECTOR + HALF * h, sc + 16 * b * (s.n_sub / 8) + 8 * h,

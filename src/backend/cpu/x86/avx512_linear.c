@@ -205,6 +205,12 @@ INLINE void add_minima(__m512 *sum, __m512 dmin, const uint8_t *mn, const cpu_ac
     }
 }
 
+/* Touches a super-block's header in address order before its parts are wanted out of order: the hardware's prefetch follows
+ * strict upward streams only (Q2_K, one column: 7 GB/s without, 20 with). */
+INLINE void touch(const uint8_t *p, const uint8_t *end) {
+    for (; p < end; p += VECTOR) _mm_prefetch((const char *)p, _MM_HINT_T0);
+}
+
 INLINE void tile_super(float *acc, const uint8_t *p, uint32_t k, const cpu_act *x, uint32_t col, shape s, int n) {
     __m512 sum[TILE];
     for (int c = 0; c < n; c++) sum[c] = _mm512_setzero_ps();
@@ -213,6 +219,7 @@ INLINE void tile_super(float *acc, const uint8_t *p, uint32_t k, const cpu_act *
         const float *scale = x->scale + (size_t)at * x->n_tok + col;
         const uint8_t *sc = p + (s.has_min ? 64 : 32), *mn = sc + 16 * s.n_sub,
                       *codes = s.has_min ? mn + 16 * s.n_sub : mn;
+        touch(p, codes);
         __m512i isum[TILE];
         for (int c = 0; c < n; c++) isum[c] = _mm512_setzero_si512();
         for (int b = 0; b < 8; b++) {

@@ -4,6 +4,7 @@
 #ifndef ROCMFORGE_BACKEND_CPU_X86_KERNELS_F32_H
 #define ROCMFORGE_BACKEND_CPU_X86_KERNELS_F32_H
 
+#include "backend/cpu/cpu_ops.h"
 #include "backend/cpu/x86/lanes_math.h"
 #include "backend/cpu/x86/kernels_f32_attention.h"
 #include "backend/cpu/x86/kernels_f32_linear.h"

@@ -6,6 +6,8 @@
 #ifndef ROCMFORGE_BACKEND_CPU_X86_KERNELS_F32_ATTENTION_H
 #define ROCMFORGE_BACKEND_CPU_X86_KERNELS_F32_ATTENTION_H
 
+#include "backend/cpu/cpu_ops.h"
+
 enum { TILE_ACC = TILE_QUERIES * 4, CHUNK_GROUPS = ATTN_CHUNK / 16 };
 
 typedef struct {
@@ -29,19 +31,36 @@ INLINE void tile_ranges(attn_tile *t, const attn_chunk_args *a, uint32_t q0, int
     t->all_hi = max_u32(t->all_hi, t->all_lo);
 }
 
+/* Sixteen keys' value of one dimension, at element i of their group. */
+INLINE lanes load_keys(const void *codes, quant_type type, size_t i, lanes scale) {
+    if (type == QUANT_F32) return lanes_load((const float *)codes + i);
+    if (type == QUANT_F16) return lanes_load_f16((const uint16_t *)codes + i);
+    return lanes_mul(lanes_load_i8((const int8_t *)codes + i), scale);
+}
+
 /* Raw dot products of n_q queries with the groups of keys from `first` on, n_g at once. Past the last group that is seen, the
- * last one is computed again: its scores land where nobody looks. */
-INLINE void score_groups(attn_tile *t, const attn_chunk_args *a, uint32_t q0, int n_q, uint32_t first, int n_g) {
-    lanes acc[TILE_ACC], kv[4];
-    const float *k[4], *q[TILE_QUERIES];
-    for (int g = 0; g < n_g; g++) k[g] = a->k[min_u32(first + (uint32_t)g, (t->hi - 1) / 16)];
+ * last one is computed again: its scores land where nobody looks. q8_0 has scales of their own for 32 dimensions each. */
+INLINE void score_groups(attn_tile *t, const attn_chunk_args *a, quant_type type, uint32_t q0, int n_q, uint32_t first,
+                         int n_g) {
+    lanes acc[TILE_ACC], kv[4], scale[4];
+    const void *k[4];
+    const uint16_t *s[4];
+    const float *q[TILE_QUERIES];
+    for (int g = 0; g < n_g; g++) {
+        uint32_t group = min_u32(first + (uint32_t)g, (t->hi - 1) / 16);
+        k[g] = a->k[group], s[g] = a->k_scales[group], scale[g] = lanes_zero();
+    }
     for (int i = 0; i < n_q; i++) q[i] = a->q[q0 + (uint32_t)i];
     for (int i = 0; i < n_q * n_g; i++) acc[i] = lanes_zero();
-    for (size_t d = 0; d < a->d_k; d++) {
-        for (int g = 0; g < n_g; g++) kv[g] = lanes_load(k[g] + d * 16);
-        for (int i = 0; i < n_q; i++) {
-            lanes qv = lanes_set1(q[i][d]);
-            for (int g = 0; g < n_g; g++) acc[i * n_g + g] = lanes_fma(qv, kv[g], acc[i * n_g + g]);
+    const size_t step = type == QUANT_Q8_0 ? 32 : a->d_k;
+    for (size_t d = 0, end = step; d < a->d_k; end += step) {
+        for (int g = 0; type == QUANT_Q8_0 && g < n_g; g++) scale[g] = lanes_load_f16(s[g] + d / 32 * 16);
+        for (; d < end; d++) {
+            for (int g = 0; g < n_g; g++) kv[g] = load_keys(k[g], type, d * 16, scale[g]);
+            for (int i = 0; i < n_q; i++) {
+                lanes qv = lanes_set1(q[i][d]);
+                for (int g = 0; g < n_g; g++) acc[i * n_g + g] = lanes_fma(qv, kv[g], acc[i * n_g + g]);
+            }
         }
     }
     for (int i = 0; i < n_q * n_g; i++) lanes_store(&t->p[i / n_g][(first + (uint32_t)(i % n_g)) * 16], acc[i]);
@@ -90,33 +109,54 @@ INLINE void weigh_tile(attn_tile *t, const attn_chunk_args *a, uint32_t q0, int 
     }
 }
 
-/* One key's share of the outputs; `some`: not all queries of the tile see it. */
-INLINE void add_value(lanes *acc, const attn_tile *t, const attn_chunk_args *a, uint32_t q0, int n_q, uint32_t j,
-                      size_t at, int n_v, size_t left, bool some) {
-    const float *v = a->v[j / 16] + (size_t)(j % 16) * a->d_v + at;
-    lanes vv[4];
-    for (int i = 0; i < n_v; i++) vv[i] = left < 16 ? lanes_load_part(v, left) : lanes_load(v + i * 16);
-    for (int q = 0; q < n_q; q++) {
-        if (some && (j < a->lo[q0 + (uint32_t)q] || j >= a->hi[q0 + (uint32_t)q])) continue;
-        lanes p = lanes_set1(t->p[q][j]);
-        for (int i = 0; i < n_v; i++) acc[q * n_v + i] = lanes_fma(p, vv[i], acc[q * n_v + i]);
+/* Dimensions [d, d + left) of key j's value, left <= 16. */
+INLINE lanes load_value(const attn_chunk_args *a, quant_type type, uint32_t j, size_t d, size_t left) {
+    const void *group = a->v[j / 16];
+    size_t row = j % 16, i = row * a->d_v + d;
+    if (type == QUANT_F32 && left == 16) return lanes_load((const float *)group + i);
+    if (type == QUANT_F32) return lanes_load_part((const float *)group + i, left);
+    if (type == QUANT_F16 && left == 16) return lanes_load_f16((const uint16_t *)group + i);
+    if (type == QUANT_F16) {
+        uint16_t last[16] = {0};
+        memcpy(last, (const uint16_t *)group + i, left * sizeof *last);
+        return lanes_load_f16(last);
+    }
+    const uint16_t *scales = a->v_scales[j / 16]; /* d_v is a multiple of 32: left is 16 */
+    lanes scale = lanes_set1(_cvtsh_ss(scales[row * (a->d_v / 32) + d / 32]));
+    return lanes_mul(lanes_load_i8((const int8_t *)group + i), scale);
+}
+
+/* Outputs [at, at + 16 * n_v) of the tile, the last vector only `left` wide, added up over the keys. */
+INLINE void add_values(lanes *acc, const attn_tile *t, const attn_chunk_args *a, quant_type type, uint32_t q0, int n_q,
+                       size_t at, int n_v, size_t left) {
+    lanes v[4];
+    for (int i = 0; i < n_q * n_v; i++) acc[i] = lanes_zero();
+    for (uint32_t j = t->lo; j < t->hi; j++) {
+        for (int i = 0; i < n_v; i++) v[i] = load_value(a, type, j, at + 16 * (size_t)i, left);
+        const bool all = j >= t->all_lo && j < t->all_hi;
+        for (int q = 0; q < n_q; q++) {
+            if (!all && (j < a->lo[q0 + (uint32_t)q] || j >= a->hi[q0 + (uint32_t)q])) continue;
+            lanes p = lanes_set1(t->p[q][j]);
+            for (int i = 0; i < n_v; i++) acc[q * n_v + i] = lanes_fma(p, v[i], acc[q * n_v + i]);
+        }
     }
 }
 
-/* Outputs [at, at + 16 * n_v) of the tile, or the last `left` < 16 ones, merged into the running state. */
 INLINE void output_tile(const attn_tile *t, const attn_chunk_args *a, uint32_t q0, int n_q, size_t at, int n_v,
                         size_t left) {
     lanes acc[TILE_ACC];
-    for (int i = 0; i < n_q * n_v; i++) acc[i] = lanes_zero();
-    for (uint32_t j = t->lo; j < t->all_lo; j++) add_value(acc, t, a, q0, n_q, j, at, n_v, left, true);
-    for (uint32_t j = t->all_lo; j < t->all_hi; j++) add_value(acc, t, a, q0, n_q, j, at, n_v, left, false);
-    for (uint32_t j = t->all_hi; j < t->hi; j++) add_value(acc, t, a, q0, n_q, j, at, n_v, left, true);
-    for (int i = 0; i < n_q * n_v; i++) {
+    if (a->type_v == QUANT_F32)
+        add_values(acc, t, a, QUANT_F32, q0, n_q, at, n_v, left);
+    else if (a->type_v == QUANT_F16)
+        add_values(acc, t, a, QUANT_F16, q0, n_q, at, n_v, left);
+    else
+        add_values(acc, t, a, QUANT_Q8_0, q0, n_q, at, n_v, left);
+    for (int i = 0; i < n_q * n_v; i++) { /* merged into the running state */
         int q = i / n_v;
         float *o = a->o + (size_t)(q0 + (uint32_t)q) * a->d_v + at + (size_t)(i % n_v) * 16;
         if (t->merge[q]) {
-            lanes kept = left < 16 ? lanes_load_part(o, left) : lanes_load(o);
-            acc[i] = lanes_fma(acc[i], lanes_set1(t->new[q]), lanes_mul(kept, lanes_set1(t->old[q])));
+            lanes kept = lanes_mul(lanes_load_part(o, left), lanes_set1(t->old[q]));
+            acc[i] = lanes_fma(acc[i], lanes_set1(t->new[q]), kept);
         }
         if (left < 16)
             lanes_store_part(o, acc[i], left);
@@ -125,16 +165,27 @@ INLINE void output_tile(const attn_tile *t, const attn_chunk_args *a, uint32_t q
     }
 }
 
+INLINE void score_tile(attn_tile *t, const attn_chunk_args *a, uint32_t q0, int n_q) {
+    const int n = tile_width(n_q);
+    for (uint32_t g = t->lo / 16; g * 16 < t->hi; g += (uint32_t)n) {
+        if (a->type_k == QUANT_F32)
+            score_groups(t, a, QUANT_F32, q0, n_q, g, n);
+        else if (a->type_k == QUANT_F16)
+            score_groups(t, a, QUANT_F16, q0, n_q, g, n);
+        else
+            score_groups(t, a, QUANT_Q8_0, q0, n_q, g, n);
+    }
+}
+
 INLINE void attn_queries(const attn_chunk_args *a, uint32_t q0, int n_q) {
     const int n = tile_width(n_q);
     attn_tile t;
     tile_ranges(&t, a, q0, n_q);
-    for (uint32_t g = t.lo / 16; g * 16 < t.hi; g += (uint32_t)n) score_groups(&t, a, q0, n_q, g, n);
+    score_tile(&t, a, q0, n_q);
     weigh_tile(&t, a, q0, n_q);
     size_t at = 0;
     for (; at + 16 * (size_t)n <= a->d_v; at += 16 * (size_t)n) output_tile(&t, a, q0, n_q, at, n, 16);
-    for (; at + 16 <= a->d_v; at += 16) output_tile(&t, a, q0, n_q, at, 1, 16);
-    if (at < a->d_v) output_tile(&t, a, q0, n_q, at, 1, a->d_v - at);
+    for (; at < a->d_v; at += 16) output_tile(&t, a, q0, n_q, at, 1, a->d_v - at < 16 ? a->d_v - at : 16);
 }
 
 static void attn_chunk_lanes(const attn_chunk_args *a) {

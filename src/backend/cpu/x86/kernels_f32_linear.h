@@ -6,6 +6,8 @@
 #ifndef ROCMFORGE_BACKEND_CPU_X86_KERNELS_F32_LINEAR_H
 #define ROCMFORGE_BACKEND_CPU_X86_KERNELS_F32_LINEAR_H
 
+#include "backend/cpu/cpu_ops.h"
+
 enum { LINEAR_BLOCK_BYTES = 256 * 1024, LINEAR_TILE_MAX = 16 /* accumulators of a tile */ };
 
 typedef struct {

@@ -17,7 +17,7 @@ typedef lanes lanes_mask; /* all bits of a lane, or none */
 
 /* Register tiles: queries per tile, and sixteen-lane accumulators beside each other for n queries (at most 6 * 2 of the
  * 16 registers). */
-enum { TILE_QUERIES = 6, LINEAR_ROWS = 2, LINEAR_COLS = 2 };
+enum { TILE_QUERIES = 6, LINEAR_ROWS = 2, LINEAR_COLS = 3 };
 INLINE int tile_width(int n_queries) { return n_queries == 1 ? 4 : n_queries <= 3 ? 2 : 1; }
 
 INLINE lanes lanes_zero(void) { return (lanes){_mm256_setzero_ps(), _mm256_setzero_ps()}; }
