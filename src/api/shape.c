@@ -4,6 +4,7 @@
 
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/pool.h"
+#include "base/mem.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -190,6 +191,11 @@ char *rf_plan(const rf_model *m, const rf_engine_options *opt, rf_error *e) {
             (json_int_t)b.resident, "available", (json_int_t)available, "fits", (int)budget_fits(&b, available),
             "largest_context", (json_int_t)largest);
         text = api_json(v, &rc, &why);
+    }
+    rc = api_if_unchanged(m->file, rc, &why);
+    if (rc) {
+        mem_free(text);
+        text = NULL;
     }
     api_result(rc, &why, e);
     return text;
