@@ -34,8 +34,9 @@ status api_check_graph(const rf_model *m, err *e); /* what the file's weights an
 status api_check_memory(const rf_model *m, const api_shape *s, backend *b, err *e);
 uint64_t api_available_bytes(void); /* what this process may still take: the system's and its control group's word */
 
-/* s, or ERR_FILE_CHANGED when the file changed: then nothing read from it, error or result, is to be believed. */
-status api_unchanged(const gguf *file, status s, err *e);
+/* What was made from the file's bytes, or refused because of them, counts only if the file still is what was opened. */
+status api_if_unchanged(const gguf *file, status s, err *e); /* s, or ERR_FILE_CHANGED; file NULL: s */
+
 bool api_result(status s, const err *e, rf_error *out); /* s == OK, else fills *out */
 /* Put an item (its reference is taken) into an array or object; without memory, or with no item for lack of it, *all
  * becomes NULL and stays so: a list is whole or none. */

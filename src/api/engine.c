@@ -76,7 +76,7 @@ bool rf_engine_open(rf_engine **out, rf_model *m, const rf_engine_options *opt, 
     if (g) g->model = m;
     if (!s) s = start(g, &why);
     if (!s) g->load_us = clock_us() - t0;
-    s = api_unchanged(m->file, s, &why);
+    s = api_if_unchanged(m->file, s, &why);
     if (s)
         rf_engine_close(g);
     else

@@ -53,8 +53,7 @@ char *rf_error_table(void) {
     return api_json(all, &s, NULL);
 }
 
-/* What was made from the file's bytes, or refused because of them, counts only if the file still is what was opened. */
-status api_unchanged(const gguf *file, status s, err *e) {
+status api_if_unchanged(const gguf *file, status s, err *e) {
     status changed = file && s != ERR_NOMEM ? gguf_check(file, e) : OK;
     return changed ? changed : s;
 }
@@ -71,7 +70,7 @@ bool rf_model_open(rf_model **out, const char *path, rf_error *e) {
         s = fail(&why, ERR_TOKENIZER, "the vocabulary has %u tokens, the embedding only %u rows",
                  tokenizer_get_info(m->text)->n_vocab, m->info.n_vocab);
     if (!s) s = api_check_graph(m, &why);
-    if (m) s = api_unchanged(m->file, s, &why);
+    if (m) s = api_if_unchanged(m->file, s, &why);
     if (s)
         rf_model_close(m);
     else
@@ -95,7 +94,7 @@ bool rf_tokenize(const rf_model *m, const char *text, size_t n, unsigned flags, 
     err why = {0};
     tokenize_options opt = {.add_special = !(flags & RF_NO_SPECIAL), .parse_special = !(flags & RF_NO_PARSE_SPECIAL)};
     token_list list = {0};
-    status s = api_unchanged(m->file, tokenizer_encode(m->text, (str){text, n}, opt, &list, &why), &why);
+    status s = api_if_unchanged(m->file, tokenizer_encode(m->text, (str){text, n}, opt, &list, &why), &why);
     if (s) {
         mem_free(list.ids);
         list = (token_list){0};
@@ -118,14 +117,14 @@ bool rf_detokenize(const rf_model *m, const int32_t *ids, size_t n_ids, bool spe
                    rf_error *e) {
     err why = {0};
     strbuf b = {0};
-    status s = api_unchanged(m->file, tokenizer_decode(m->text, ids, n_ids, special, &b, &why), &why);
+    status s = api_if_unchanged(m->file, tokenizer_decode(m->text, ids, n_ids, special, &b, &why), &why);
     return give_text(&b, s, &why, text, n, e);
 }
 
 bool rf_token_piece(const rf_model *m, int32_t id, char **piece, size_t *n, rf_error *e) {
     err why = {0};
     strbuf b = {0};
-    status s = api_unchanged(m->file, tokenizer_piece(m->text, id, true, &b, &why), &why);
+    status s = api_if_unchanged(m->file, tokenizer_piece(m->text, id, true, &b, &why), &why);
     return give_text(&b, s, &why, piece, n, e);
 }
 
@@ -134,7 +133,7 @@ char *rf_model_graph(const rf_model *m, int passes, rf_error *e) {
     strbuf b = {0};
     status s = exec_dump_graph(m->file, passes < 0 ? PASS_ALL : (unsigned)passes & PASS_ALL, &b, &why);
     if (!s && b.failed) s = fail(&why, ERR_NOMEM, "graph dump");
-    s = api_unchanged(m->file, s, &why);
+    s = api_if_unchanged(m->file, s, &why);
     if (s) strbuf_free(&b);
     api_result(s, &why, e);
     return b.p;

@@ -192,8 +192,11 @@ char *rf_plan(const rf_model *m, const rf_engine_options *opt, rf_error *e) {
             "largest_context", (json_int_t)largest);
         text = api_json(v, &rc, &why);
     }
-    rc = api_unchanged(m->file, rc, &why);
-    if (rc) mem_free(text), text = NULL;
+    rc = api_if_unchanged(m->file, rc, &why);
+    if (rc) {
+        mem_free(text);
+        text = NULL;
+    }
     api_result(rc, &why, e);
     return text;
 }

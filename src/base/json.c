@@ -34,6 +34,7 @@ static size_t piece(const char *p, size_t n, bool *whole) {
 
 void strbuf_add_utf8(strbuf *b, const char *p, size_t n) {
     size_t from = 0, at = 0;
+    if (n == 0) p = ""; /* an empty view may be NULL, and NULL + 0 is not allowed */
     while (at < n) {
         bool whole;
         const size_t step = piece(p + at, n - at, &whole);

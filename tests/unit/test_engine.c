@@ -648,6 +648,8 @@ static void test_views_of_a_changed_file(void **state) {
     assert_string_equal(e.code, "io.file_changed");
     assert_null(rf_model_graph(r.m, -1, &e));
     assert_string_equal(e.code, "io.file_changed");
+    assert_null(rf_plan(r.m, NULL, &e));
+    assert_string_equal(e.code, "io.file_changed");
     rf_engine *g;
     assert_false(rf_engine_open(&g, r.m, NULL, &e));
     assert_string_equal(e.code, "io.file_changed");

@@ -30,6 +30,13 @@ static void choose(route_slot *out, uint32_t n_used, const float *score, uint32_
     }
 }
 
+/* An expert whose logit is -infinity or NaN would just not be chosen, and a broken router pass for an answer. */
+static bool all_finite(const float *x, uint32_t n) {
+    float sum = 0.0f;
+    for (uint32_t i = 0; i < n; i++) sum += x[i] * 0.0f;
+    return sum == 0.0f;
+}
+
 void cpu_run_route(cpu_backend *c, const node *n) {
     cpu_value x = cpu_value_of(c, n->in[0]), y = cpu_value_of(c, n);
     uint32_t n_expert = n->in[0]->width, n_used = n->p.route.n_used;
@@ -52,6 +59,7 @@ void cpu_run_route(cpu_backend *c, const node *n) {
             float w = n->p.route.renormalise ? chosen[s] / sum : chosen[s];
             slot[s].weight = n->p.route.scale != 0.0f ? w * n->p.route.scale : w;
         }
+        for (uint32_t s = 0; s < n_used && !all_finite(logits, n_expert); s++) slot[s].weight = NAN;
     }
 }
 
