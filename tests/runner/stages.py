@@ -153,6 +153,7 @@ class Run:
         word = "FAIL" if counts.failed else "ok  " if counts.passed or not counts.skipped else "skip"
         print(f"[{time.monotonic() - self.began:5.0f} s] {word} {stage.name:32} {counts}  ({seconds:.0f} s)", flush=True)
         if counts.failed and tail:
+            tail = "\n".join([*counts.failures[:10], "", tail])
             print("\n".join("    | " + line for line in tail.splitlines()), flush=True)
 
     def lane(self):
