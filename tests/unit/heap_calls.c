@@ -16,6 +16,12 @@ uint64_t check_heap_calls(void) { return atomic_load(&n_calls); }
 #define SANITIZED 1
 #endif
 
+#if defined(SANITIZED)
+bool check_sanitized(void) { return true; }
+#else
+bool check_sanitized(void) { return false; }
+#endif
+
 #if !defined(SANITIZED) && defined(__GLIBC__)
 void *__libc_malloc(size_t n);
 void *__libc_calloc(size_t n, size_t each);

@@ -3,8 +3,10 @@
 #ifndef ROCMFORGE_TESTS_HEAP_CALLS_H
 #define ROCMFORGE_TESTS_HEAP_CALLS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 uint64_t check_heap_calls(void);
+bool check_sanitized(void); /* slow: tests take their short form */
 
 #endif
