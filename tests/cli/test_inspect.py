@@ -30,9 +30,9 @@ def test_tensors_metadata_graph(rocmforge, rocmforge_json, tiny):
 
 @pytest.mark.smoke
 def test_names_from_a_file_cannot_steer_a_terminal(rocmforge, tiny, tmp_path):
-    test_model = pytest.importorskip("test_model")
+    tiny_models, test_model = pytest.importorskip("tiny_models"), pytest.importorskip("test_model")
     evil = "a\x1b[31mb\x07\u009bc\nd"
-    path = test_model.rewrite(tiny("llama"), tmp_path / "evil.gguf", keys={"general.name": (evil, test_model.STR)})
+    path = tiny_models.rewrite(tiny("llama"), tmp_path / "evil.gguf", keys={"general.name": (evil, test_model.STR)})
     for args in ((), ("--metadata",)):
         raw = rocmforge("inspect", path, *args).stdout
         assert b"\x1b" not in raw and b"\x07" not in raw and b"\xc2\x9b" not in raw
@@ -85,27 +85,27 @@ def test_bad_containers(rocmforge, tmp_path):
 
 
 def test_bad_models(rocmforge, tiny, tmp_path):
-    test_model = pytest.importorskip("test_model")
+    tiny_models, test_model = pytest.importorskip("tiny_models"), pytest.importorskip("test_model")
     for arch, key, value, code, text in test_model.BAD_KEYS[::3]:
-        path = test_model.rewrite(tiny(arch), tmp_path / "bad.gguf", keys={key: value})
+        path = tiny_models.rewrite(tiny(arch), tmp_path / "bad.gguf", keys={key: value})
         both_refuse(rocmforge, path, code.split("|"), text)
 
 
 @pytest.mark.parametrize("arch", ("llama", "mixtral", "gemma3"))
 def test_missing_weights(rocmforge, tiny, tmp_path, arch):
-    test_model = pytest.importorskip("test_model")
+    tiny_models, test_model = pytest.importorskip("tiny_models"), pytest.importorskip("test_model")
     for name, _ in test_model.names_of(tiny(arch)):
         if name.startswith("blk.1.") and not name.endswith(test_model.OPTIONAL):
-            both_refuse(rocmforge, test_model.rewrite(tiny(arch), tmp_path / "bad.gguf", drop=[name]), ["model.tensor"], name)
+            both_refuse(rocmforge, tiny_models.rewrite(tiny(arch), tmp_path / "bad.gguf", drop=[name]), ["model.tensor"], name)
 
 
 def test_weights_that_are_not_finite(rocmforge, tiny, tmp_path):
     """Only running can find them: then it is said, and nothing is printed that looks like an answer."""
-    np, test_model = pytest.importorskip("numpy"), pytest.importorskip("test_model")
+    np, tiny_models = pytest.importorskip("numpy"), pytest.importorskip("tiny_models")
 
     def spoil(x):
         x[5] = np.nan
         return x, "F32"
-    path = test_model.rewrite(tiny("llama"), tmp_path / "nan.gguf", tensors={"blk.1.attn_norm.weight": spoil})
+    path = tiny_models.rewrite(tiny("llama"), tmp_path / "nan.gguf", tensors={"blk.1.attn_norm.weight": spoil})
     done = rocmforge("generate", path, "-p", "the", "-n", "4", "-q", status=1)
     assert done.out.strip() == "" and done.err.startswith("rocmforge: error[model.not_finite]: ")

@@ -31,12 +31,16 @@ def one_b(tmp_path_factory):
 
 
 def peak_of(command):
-    """Runs it to its end; the highest resident size of its life, as the kernel counted (VmHWM)."""
+    """Runs it to its end; the highest resident size of its life: VmHWM, looked at until it is gone. (What wait4 tells would
+    count this process too, whose memory the child has until it becomes another program.)"""
     child = subprocess.Popen([str(c) for c in command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    _, status, used = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
+    peak = 0
+    while child.poll() is None:
+        found = re.search(r"VmHWM:\s+(\d+) kB", pathlib.Path(f"/proc/{child.pid}/status").read_text())
+        peak = int(found[1]) * 1024 if found else peak  # of a process that has ended nothing is found
+        time.sleep(0.005)
     assert child.returncode == 0
-    return used.ru_maxrss * 1024
+    return peak
 
 
 @pytest.mark.parametrize("model, ctx, kind", CASES)
@@ -101,12 +105,9 @@ def test_each_option_moves_its_own_term(rocmforge_json, smollm2):
     assert base["bytes"]["kv"] == 2 * 30 * 3 * 64 * 2 * 2048  # K and V, layers, heads, width, bytes, tokens
 
 
-@pytest.mark.smoke
-def test_it_reads_headers_only(binary, smollm2, tmp_path):
-    """A file whose weights are a hole of the disk is planned in an instant and leaves its pages alone."""
-    start = time.process_time()
-    assert peak_of([binary, "plan", smollm2]) < 40 * MIB
-    assert time.process_time() - start < 5
+def test_it_reads_headers_only(binary, smollm2):
+    """The weights are 92 MiB; none of their pages becomes resident."""
+    assert peak_of([binary, "plan", smollm2]) < 30 * MIB
 
 
 @pytest.mark.smoke
