@@ -26,7 +26,7 @@ def one_b(tmp_path_factory):
     if not maker.exists():
         pytest.skip("no model of a billion parameters: neither RF_MODEL_1B nor bench/make_1b.py")
     folder = tmp_path_factory.mktemp("one_b")
-    subprocess.run([sys.executable, maker, folder], check=True)
+    subprocess.run([sys.executable, maker, folder, "q4_k_m"], check=True)
     return next(folder.glob("*q4_k_m*.gguf"))
 
 

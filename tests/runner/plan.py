@@ -20,7 +20,8 @@ from stages import Counts, Stage, count_junit
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 OUT = TOP / "build-test"
-THREADED = ("base", "pool", "file", "cpu_backend", "exec", "step", "engine", "sched", "api")  # those of them that exist
+THREADED = ("base", "pool", "file", "exec", "engine", "sched", "api")  # those of them that exist
+LONGEST = {"test_tokenizer": 240, "test_logits": 200, "test_golden_text": 90}  # guesses in seconds, for a first run's order
 FUZZ_SECONDS = {False: 30, True: 600}  # short, --long
 SANITIZE = ["-Doptimization=1", "-Ddebug=true", "-Dwerror=false", "-Db_lundef=false"]
 CLANG = {"CC": "clang", "CXX": "clang++"}
@@ -49,7 +50,7 @@ def stages(env, long):
             plan.append(Stage(f"unit {name}", lambda log, n=name: unit_tests(log, n, env), (f"build {name}",)))
     for path in sorted([*TOP.glob("tests/cli/test_*.py"), *TOP.glob("tests/oracle/test_*.py")]):
         plan.append(Stage(f"{path.parent.name}/{path.stem}", lambda log, p=path: python_tests(log, p, env, "gcc"),
-                          ("build gcc", "set-up oracles")))
+                          ("build gcc", "set-up oracles"), LONGEST.get(path.stem, 30)))
     plan.append(Stage("cli asan", lambda log: python_tests(log, TOP / "tests" / "cli", env, "asan", "-m", "smoke"),
                       ("build asan", "set-up oracles")))
     for path in sorted(TOP.glob("fuzz/fuzz_*.c")):

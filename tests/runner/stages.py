@@ -99,7 +99,7 @@ def count_junit(path, prefix=""):
         skipped = case.find("skipped")
         if bad is not None:
             text = (bad.get("message") or bad.text or "").strip()
-            counts.ok(name, False, text.splitlines()[0][:160] if text else "")
+            counts.ok(name, False, "".join(c if c.isprintable() else " " for c in text[:160]))
         elif skipped is not None:
             counts.skip("" if skipped.get("message") else name, skipped.get("message") or "skipped by the test")
         else:
