@@ -12,6 +12,7 @@
 #include "rocmforge.h"
 
 #include "base/mem.h"
+#include "heap_calls.h"
 #include "tiny_gguf.h"
 
 /* --- a model and engines on it ----------------------------------------------------------------------------------------- */
@@ -62,13 +63,15 @@ typedef struct {
     uint32_t cancel_after; /* tokens; 0: never */
     uint32_t harm_after;   /* tokens, then the file is cut; 0: never */
     const char *path;
-    rf_request *volatile *self; /* to cancel from the callback */
+    rf_request *volatile *self;       /* to cancel from the callback */
+    uint64_t first_calls, last_calls; /* allocations of the process at the first event and the last */
     atomic_uint n_events;
 } report;
 
 static void on_event(void *user, const rf_event *ev) {
     report *r = user;
-    atomic_fetch_add(&r->n_events, 1);
+    r->last_calls = mem_calls() + check_heap_calls();
+    if (atomic_fetch_add(&r->n_events, 1) == 0) r->first_calls = r->last_calls;
     assert_int_equal(r->n_ends, 0); /* nothing after the end */
     switch (ev->kind) {
     case RF_EVENT_PROMPT: assert_true(ev->prompt_done <= ev->prompt_total); break;
@@ -779,6 +782,32 @@ static void test_each_allocation_fails_in_every_call(void **state) {
     rig_close(&r);
 }
 
+/* From the first step's end to the last's, whatever the request asks for: prompt in several chunks, alternatives, sampling
+ * with penalties, stop strings, a full context. */
+static void test_steps_allocate_nothing(void **state) {
+    (void)state;
+    rig r;
+    report a;
+    rf_engine_options opt = usual();
+    opt.ubatch = 8;
+    rig_open(&r, opt);
+    int32_t tokens[40];
+    for (int32_t i = 0; i < 40; i++) tokens[i] = 10 + i;
+    const char *stops[] = {"no such text", "nor this"};
+    rf_request_params p = usual_params();
+    p.tokens = tokens, p.n_tokens = 40, p.max_tokens = -1;
+    p.temperature = 0.9f, p.seed = 3, p.repeat_penalty = 1.1f, p.frequency_penalty = 0.1f;
+    p.n_top = 20, p.stop = stops, p.n_stop = 2;
+    for (int round = 0; round < 3; round++) {
+        p.logits = round == 1;
+        p.ignore_eos = round == 2;
+        run(r.g, &p, &a);
+        assert_true(a.n_events > 5);
+        assert_int_equal(a.last_calls, a.first_calls);
+    }
+    rig_close(&r);
+}
+
 /* The process's first open installs the SIGBUS handler; cmocka hides it while a test runs. */
 static void set_up(void) {
     rig r;
@@ -809,6 +838,7 @@ int main(void) {
         cmocka_unit_test(test_file_cut_between_tokens),
         cmocka_unit_test(test_file_cut_at_any_time),
         cmocka_unit_test(test_views_of_a_changed_file),
+        cmocka_unit_test(test_steps_allocate_nothing),
         cmocka_unit_test(test_each_allocation_fails),
         cmocka_unit_test(test_each_allocation_fails_in_every_call),
     };
