@@ -20,7 +20,7 @@ def installed(build, tmp_path_factory):
 
 
 def library_folder(installed):
-    return next(installed.glob("lib/**/librocmforge.so")).parent
+    return next(installed.glob("lib*/**/librocmforge.so")).parent
 
 
 def pkg_config(installed, *words):
