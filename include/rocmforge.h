@@ -63,18 +63,52 @@ RF_API bool rf_detokenize(const rf_model *m, const int32_t *ids, size_t n_ids, b
                           rf_error *e);
 RF_API bool rf_token_piece(const rf_model *m, int32_t id, char **piece, size_t *n, rf_error *e); /* rf_free */
 RF_API uint32_t rf_model_n_vocab(const rf_model *m);
+RF_API uint32_t rf_model_n_embd(const rf_model *m); /* floats of an embedding */
 RF_API uint32_t rf_model_context_train(const rf_model *m);
+
+/* --- chat templates --------------------------------------------------------------------------------------------------- */
+typedef struct {
+    size_t at, n;
+} rf_span;
+
+/* A rendered prompt, and which of its bytes came from the request's own strings: those are never read as special tokens. */
+typedef struct {
+    char *text; /* terminated; may hold NUL bytes */
+    size_t n;
+    rf_span *input; /* ascending, apart */
+    size_t n_input;
+} rf_prompt;
+
+/* The file's own template (tokenizer.chat_template); NULL: it has none. Borrowed from the model. */
+RF_API const char *rf_model_template(const rf_model *m, size_t *n);
+/* Renders a chat request: a JSON object with messages, tools, add_generation_prompt and any other variable (null counts as
+ * absent). tmpl NULL: the model's own, template.missing when it has none. m gives bos_token and eos_token; NULL: both empty. */
+RF_API bool rf_render(rf_prompt *out, const rf_model *m, const char *tmpl, size_t n_tmpl, const char *request,
+                      size_t n_request, rf_error *e);
+RF_API void rf_prompt_free(rf_prompt *p); /* a prompt of zeros is fine */
+/* Ids of a rendered prompt. BOS is added as the file says, unless the text begins with it already. */
+RF_API bool rf_tokenize_prompt(const rf_model *m, const rf_prompt *p, int32_t **ids, size_t *n_ids, rf_error *e);
 
 /* --- engines ---------------------------------------------------------------------------------------------------------- */
 typedef struct rf_engine rf_engine;
 
 typedef struct {
-    const char *device;                      /* "auto", "cpu"; NULL: auto */
-    uint32_t context;                        /* tokens of one sequence; 0: the trained length, at most 8192 */
-    uint32_t parallel;                       /* sequences of full context that fit the KV cache; 0: 1 */
-    uint32_t ubatch;                         /* tokens a step; 0: 512 */
-    uint32_t logits_rows;                    /* rows of logits a step can give; 0: parallel */
-    uint32_t threads;                        /* 0: physical cores this process may use */
+    const char *device;       /* "auto", "cpu"; NULL: auto */
+    uint32_t context;         /* tokens of one sequence; 0: the trained length, at most 8192 */
+    uint32_t parallel;        /* most sequences that run at once; 0: 1 */
+    uint32_t kv_tokens;       /* tokens the KV cache holds, for all sequences; 0: context * parallel */
+    bool kv_shrink;           /* kv_tokens 0 only: take less where that does not fit, one context at least; see info */
+    const char *kv_preset;    /* "small", "medium", "large": page size and bytes of the cache; NULL: by context */
+    uint32_t queue;           /* most requests that wait; more are refused with request.queue_full; 0: 1000 */
+    const char *chunking;     /* prompts are read in chunks: "adaptive" (NULL), "fixed", "none" (whole ubatches) */
+    uint32_t chunk;           /* fixed: tokens of prompts a step; 0: 128 */
+    uint32_t step_ms;         /* adaptive: a step beside running generations shall last no longer; 0: 100 */
+    bool no_prefix_cache;     /* never use again what other requests computed */
+    const char *kv_cache_dir; /* folder where pages of prompts are kept over restarts; NULL: none */
+    uint64_t kv_cache_bytes;  /* most bytes there; 0: 4 GiB */
+    uint32_t ubatch;          /* tokens a step; 0: 512 */
+    uint32_t logits_rows;     /* rows of logits a step can give; 0: parallel */
+    uint32_t threads;         /* 0: physical cores this process may use */
     const char *cache_type_k, *cache_type_v; /* "f16", "f32", "q8_0"; NULL: f16 */
     const char *cpu_tier; /* "scalar", "avx2", "avx512"; NULL: environment ROCMFORGE_CPU, else the best */
     void (*progress)(void *user, uint64_t done, uint64_t total); /* bytes of weights while loading; NULL: none */
@@ -120,19 +154,35 @@ typedef struct {           /* start from rf_request_defaults() */
     const char *const *stop; /* strings that end the text and are not part of it; copied */
     size_t n_stop;
     bool ignore_eos;
-    bool special_text; /* show control tokens as text */
-    bool logits;       /* report logits at every position of the prompt instead of generating */
-    uint32_t n_top;    /* alternatives reported with each token, 0 .. 64 */
+    bool special_text;  /* show control tokens as text */
+    bool logits;        /* report logits at every position of the prompt instead of generating */
+    bool embedding;     /* report the mean of the prompt's last hidden states instead of generating */
+    bool no_cache;      /* compute the whole prompt, whatever is known of it */
+    int64_t timeout_us; /* from start; past it the request fails with request.timeout. 0: none */
+    uint32_t n_top;     /* alternatives reported with each token, 0 .. 64 */
 } rf_request_params;
 
 RF_API rf_request_params rf_request_defaults(void);
 
-typedef enum { RF_EVENT_PROMPT, RF_EVENT_TOKEN, RF_EVENT_LOGITS, RF_EVENT_FINISHED, RF_EVENT_FAILED } rf_event_kind;
+typedef enum {
+    RF_EVENT_PROMPT,
+    RF_EVENT_TOKEN,
+    RF_EVENT_LOGITS,
+    RF_EVENT_EMBEDDING,
+    RF_EVENT_FINISHED,
+    RF_EVENT_FAILED
+} rf_event_kind;
+enum {
+    RF_WAIT_QUEUE = 1 /* others came first */,
+    RF_WAIT_KV = 2 /* no page was free */,
+    RF_WAIT_BATCH = 4 /* `parallel` ran */,
+    RF_WAIT_PREFIX = 8 /* another request was computing the same prompt */
+};
 typedef enum { RF_FINISH_STOP = 1, RF_FINISH_LENGTH = 2, RF_FINISH_CANCELLED = 3 } rf_finish;
 
 typedef struct {
     rf_event_kind kind;
-    /* PROMPT: how much of it is read */
+    /* PROMPT: how much of it is read; the first comes when the request is let in, with what the cache knew */
     uint32_t prompt_done, prompt_total;
     /* TOKEN: id (-1: text only, held back until the end), its log-probability, text in whole UTF-8 characters (may be empty) */
     int32_t id;
@@ -144,10 +194,17 @@ typedef struct {
     /* LOGITS: row [n_vocab] of position pos */
     uint32_t pos, n_vocab;
     const float *row;
+    /* EMBEDDING: row [n_embd] */
+    uint32_t n_embd;
     /* FINISHED */
     rf_finish finish;
+    int32_t stop;                    /* which stop string ended it; -1: none did */
+    int64_t queue_us;                /* until it was let in */
     int64_t prompt_us, predicted_us; /* predicted: from the first token on, n_predicted - 1 steps */
     uint32_t n_prompt, n_predicted;
+    uint32_t n_cached;    /* of the prompt: taken from the cache */
+    uint32_t n_preempted; /* so often it made room for others and went on later */
+    unsigned waited_for;  /* RF_WAIT_ bits: why it was not let in at once */
     /* FAILED */
     const rf_error *error;
 } rf_event;
@@ -160,6 +217,25 @@ RF_API bool rf_request_start(rf_request **out, rf_engine *g, const rf_request_pa
 RF_API void rf_request_cancel(rf_request *r); /* any thread, also a signal handler; ends it before the next step */
 RF_API void rf_request_wait(rf_request *r);   /* until FINISHED or FAILED was reported */
 RF_API void rf_request_free(rf_request *r);   /* cancels and waits first where needed */
+
+/* What an engine has done and holds, since it was opened. Counters only grow. */
+typedef struct {
+    uint32_t running, waiting, parallel, queue; /* now, and the most there may be */
+    uint32_t page_tokens, pages_total, pages_used,
+        pages_cached;                         /* cached: used by the prefix cache alone, free on demand */
+    uint64_t steps, step_us, tokens_computed; /* prompt and generated tokens that went through steps */
+    uint64_t prompt_tokens, cached_tokens, generated_tokens;
+    uint64_t prefix_queries, prefix_hits; /* tokens looked up in the prefix cache, tokens found */
+    uint64_t preemptions, evictions, pages_copied;
+    uint64_t disk_pages, disk_bytes, disk_loaded,
+        disk_dropped; /* pages kept on disk now; found again; damaged or foreign */
+    uint64_t waited_queue, waited_kv, waited_batch, waited_prefix; /* requests that waited for this reason */
+    uint32_t last_batch_seqs, last_batch_tokens;
+} rf_stats;
+RF_API void rf_engine_stats(const rf_engine *g, rf_stats *out); /* any thread */
+/* The KV cache's memory: JSON object {page_tokens, page_bytes, bytes, bytes_per_token, pages {total, used, cached, free},
+ * allocator_bytes, page_table_bytes, fragmentation, efficiency}; rf_free. NULL: no memory. Any thread. */
+RF_API char *rf_engine_memory(const rf_engine *g);
 
 /* --- this machine ----------------------------------------------------------------------------------------------------- */
 RF_API char *rf_devices(rf_error *e); /* JSON array: {name, kind, ...}; rf_free */

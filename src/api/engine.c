@@ -72,7 +72,8 @@ bool rf_engine_open(rf_engine **out, rf_model *m, const rf_engine_options *opt, 
     if (!s) s = api_open_backend(&b, &g->shape, &why);
     if (!s && (s = api_check_memory(m, &g->shape, b, &why))) b->ops->close(b);
     if (!s) s = exec_open(&g->x, m->file, &g->shape.exec, &b, 1, opt->progress, opt->user, &why);
-    if (!s) s = sched_open(&g->sched, g->x, m->text, &g->shape.exec, g->shape.context, &why);
+    sched_options so = {.context = g ? g->shape.context : 0, .parallel = g ? g->shape.parallel : 0};
+    if (!s) s = sched_open(&g->sched, g->x, m->text, &g->shape.exec, &so, &why);
     if (g) g->model = m;
     if (!s) s = start(g, &why);
     if (!s) g->load_us = clock_us() - t0;
@@ -162,6 +163,11 @@ static void on_finished(void *user, finish_reason why, const sched_timings *t) {
     ev.predicted_us = t->predicted_us;
     ev.n_prompt = t->n_prompt;
     ev.n_predicted = t->n_predicted;
+    ev.n_cached = t->n_cached;
+    ev.n_preempted = t->n_preempted;
+    ev.waited_for = t->waited_for;
+    ev.queue_us = t->queue_us;
+    ev.stop = t->stop;
     ended(user, &ev);
 }
 
@@ -257,4 +263,16 @@ void rf_request_free(rf_request *r) {
     rf_request_wait(r);
     sched_request_free(r->inner);
     mem_free(r);
+}
+
+void rf_engine_stats(const rf_engine *g, rf_stats *out) {
+    sched_stats s;
+    sched_get_stats(g->sched, &s);
+    *out = (rf_stats){.running = s.running, .waiting = s.waiting, .pages_total = s.pages_total};
+}
+
+char *rf_engine_memory(const rf_engine *g) {
+    (void)g;
+    status s;
+    return api_json(json_object(), &s, NULL);
 }

@@ -43,6 +43,10 @@ typedef struct {
     status (*write)(backend *b, const node *n, uint32_t n_rows, const void *src, err *e);
     /* The value in place if the host can reach it (row stride in *stride), else NULL. */
     const void *(*peek)(backend *b, const node *n, size_t *stride);
+    /* Pages of the KV block, all layers: page `from` over page `to`; to and from memory of page_bytes. Between steps only. */
+    status (*page_copy)(backend *b, uint32_t to, uint32_t from, err *e);
+    status (*page_read)(backend *b, uint32_t page, void *dst, err *e);
+    status (*page_write)(backend *b, uint32_t page, const void *src, err *e);
     void (*describe)(const backend *b, strbuf *out); /* "CPU AVX-512 VNNI, 2 threads" */
     void (*close)(backend *b);                       /* NULL is fine */
 } backend_ops;

@@ -47,6 +47,13 @@
     X(ERR_EMPTY, "request.empty", "User", 400, false, "a prompt that holds no token") \
     X(ERR_QUEUE_FULL, "request.queue_full", "Recoverable", 429, true, "the queue is full") \
     X(ERR_NO_PAGES, "request.kv_full", "Recoverable", 503, true, "no KV page is free") \
+    X(ERR_TIMEOUT, "request.timeout", "Recoverable", 503, true, "the request took longer than it was given") \
+    X(ERR_NOT_FOUND, "request.not_found", "User", 404, false, "no request, model or route of this name") \
+    X(ERR_TEMPLATE, "template.failed", "Model", 400, false, \
+      "a chat template could not be read or rendered; line and message are given") \
+    X(ERR_NO_TEMPLATE, "template.missing", "Model", 400, false, "the model's file has no chat template") \
+    X(ERR_LISTEN, "server.listen", "Backend", 503, true, "the server could not listen at this address") \
+    X(ERR_TLS, "server.tls", "User", 400, false, "a TLS certificate or key could not be used") \
     X(ERR_CANCELLED, "request.cancelled", "User", 400, false, "the request was cancelled") \
     X(ERR_OUTPUT_CLOSED, "io.output_closed", "User", 400, false, "standard output was closed by its reader")
 

@@ -67,7 +67,8 @@ static void on_event(void *user, const rf_event *ev) {
         g->end.kind = RF_EVENT_FAILED;
         g->error = *ev->error;
         break;
-    case RF_EVENT_LOGITS: break;
+    case RF_EVENT_LOGITS:
+    case RF_EVENT_EMBEDDING: break;
     }
 }
 

@@ -274,3 +274,27 @@ status exec_dump_graph(const gguf *g, unsigned passes, strbuf *out, err *e) {
     model_info_free(&m);
     return s;
 }
+
+/* --- pages: every backend holds its layers' part of each, in a block of the same shape -------------------------------- */
+
+size_t exec_page_bytes(const exec *x) { return x->kv.page_bytes * x->n_backends; }
+
+status exec_page_copy(exec *x, uint32_t to, uint32_t from, err *e) {
+    status s = OK;
+    for (uint32_t i = 0; !s && i < x->n_backends; i++) s = x->backends[i]->ops->page_copy(x->backends[i], to, from, e);
+    return s;
+}
+
+status exec_page_read(exec *x, uint32_t page, void *dst, err *e) {
+    status s = OK;
+    for (uint32_t i = 0; !s && i < x->n_backends; i++)
+        s = x->backends[i]->ops->page_read(x->backends[i], page, (char *)dst + i * x->kv.page_bytes, e);
+    return s;
+}
+
+status exec_page_write(exec *x, uint32_t page, const void *src, err *e) {
+    status s = OK;
+    for (uint32_t i = 0; !s && i < x->n_backends; i++)
+        s = x->backends[i]->ops->page_write(x->backends[i], page, (const char *)src + i * x->kv.page_bytes, e);
+    return s;
+}

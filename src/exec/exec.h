@@ -18,6 +18,7 @@ typedef struct {
     uint32_t n_pages;     /* of the KV cache */
     uint32_t page_tokens; /* 16, 32 or 64 */
     quant_type type_k, type_v;
+    bool hidden;                                  /* exec_hidden is wanted: the last hidden states are kept */
     unsigned passes;                              /* graph passes, PASS_ALL unless testing */
     uint32_t (*choose)(void *ctx, const node *n); /* placement by hand (tests), else NULL */
     void *choose_ctx;
@@ -53,6 +54,16 @@ void exec_close(exec *x); /* NULL is fine */
  * be used. Logits that are not finite are their sequence's failure, see exec_seq. */
 MUST_CHECK status exec_step(exec *x, const exec_batch *b, err *e);
 const float *exec_logits(const exec *x, uint32_t out); /* row `out` of the last step, [n_vocab]; until the next step */
+
+/* The last hidden state (after the final norm, what the output matrix is applied to) of row `out` of the last step,
+ * [d_model]; until the next step. Only with exec_options.hidden. */
+const float *exec_hidden(const exec *x, uint32_t out);
+
+/* Pages of the KV cache between steps: every layer, on every backend. Bytes in memory: exec_page_bytes. */
+size_t exec_page_bytes(const exec *x);
+MUST_CHECK status exec_page_copy(exec *x, uint32_t to, uint32_t from, err *e);
+MUST_CHECK status exec_page_read(exec *x, uint32_t page, void *dst, err *e);
+MUST_CHECK status exec_page_write(exec *x, uint32_t page, const void *src, err *e);
 
 /* For whoever reads the file after a step (a token's text is a view into it), before it publishes: ERR_FILE_CHANGED. */
 MUST_CHECK status exec_check_file(const exec *x, err *e);

@@ -46,14 +46,15 @@ struct sched {
     exec_batch batch;
 };
 
-status sched_open(sched **out, exec *x, const tokenizer *t, const exec_options *shape, uint32_t context, err *e) {
+status sched_open(sched **out, exec *x, const tokenizer *t, const exec_options *shape, const sched_options *opt,
+                  err *e) {
     *out = NULL;
     sched *s = mem_zalloc(sizeof *s);
     if (!s) return fail(e, ERR_NOMEM, "scheduler");
     s->x = x;
     s->t = t;
     s->shape = *shape;
-    s->context = context;
+    s->context = opt->context;
     pthread_mutex_init(&s->lock, NULL);
     s->inbox_end = &s->inbox;
     s->n_vocab = exec_model(x)->n_vocab;
@@ -290,7 +291,8 @@ static void finish(sched *s, sched_request *r, finish_reason why) {
     sched_timings t = {.prompt_us = first - r->started_us,
                        .predicted_us = r->last_us - first,
                        .n_prompt = r->n_prompt,
-                       .n_predicted = r->n_log - r->n_prompt};
+                       .n_predicted = r->n_log - r->n_prompt,
+                       .stop = -1};
     r->p.events.finished(r->p.user, why, &t);
 }
 
@@ -382,3 +384,5 @@ status sched_step(sched *s, err *e) {
     for (uint32_t i = 0; rc && i < s->batch.n_seq; i++) fail_request(s, s->who[i], e); /* every request of the step */
     return rc == ERR_FILE_CHANGED ? OK : rc;
 }
+
+void sched_get_stats(sched *s, sched_stats *out) { *out = (sched_stats){.pages_total = s->shape.n_pages}; }

@@ -48,7 +48,7 @@ def stages(env, long):
         plan.append(Stage(f"build {name}", lambda log, n=name: build(log, n, jobs), seconds=90))
         if name != "fuzz":
             plan.append(Stage(f"unit {name}", lambda log, n=name: unit_tests(log, n, env), (f"build {name}",)))
-    for path in sorted([*TOP.glob("tests/cli/test_*.py"), *TOP.glob("tests/oracle/test_*.py")]):
+    for path in sorted(p for room in ("cli", "server", "oracle") for p in TOP.glob(f"tests/{room}/test_*.py")):
         plan.append(Stage(f"{path.parent.name}/{path.stem}", lambda log, p=path: python_tests(log, p, env, "gcc"),
                           ("build gcc", "set-up oracles"), LONGEST.get(path.stem, 30)))
     plan.append(Stage("cli asan", lambda log: python_tests(log, TOP / "tests" / "cli", env, "asan", "-m", "smoke"),

@@ -68,6 +68,21 @@ static const void *peek(backend *b, const node *n, size_t *stride) {
     return NULL;
 }
 
+static status page_copy(backend *b, uint32_t to, uint32_t from, err *e) {
+    status s = flush(of(b), e);
+    return s ? s : of(b)->inner->ops->page_copy(of(b)->inner, to, from, e);
+}
+
+static status page_read(backend *b, uint32_t page, void *dst, err *e) {
+    status s = flush(of(b), e);
+    return s ? s : of(b)->inner->ops->page_read(of(b)->inner, page, dst, e);
+}
+
+static status page_write(backend *b, uint32_t page, const void *src, err *e) {
+    status s = flush(of(b), e);
+    return s ? s : of(b)->inner->ops->page_write(of(b)->inner, page, src, e);
+}
+
 static void describe(const backend *b, strbuf *out) {
     strbuf_puts(out, "test device on ");
     of(b)->inner->ops->describe(of(b)->inner, out);
@@ -89,6 +104,9 @@ static const backend_ops test_backend_ops = {
     .read = read_value,
     .write = write_value,
     .peek = peek,
+    .page_copy = page_copy,
+    .page_read = page_read,
+    .page_write = page_write,
     .describe = describe,
     .close = close_test,
 };

@@ -88,6 +88,7 @@ static void on_event(void *user, const rf_event *ev) {
         assert_int_equal(ev->n_vocab, TINY_VOCAB);
         r->sum += ev->row[0];
         break;
+    case RF_EVENT_EMBEDDING: break;
     case RF_EVENT_FINISHED:
         r->finish = ev->finish;
         r->n_prompt = ev->n_prompt;

@@ -107,6 +107,29 @@ static const void *peek(backend *b, const node *n, size_t *stride) {
     return v.data;
 }
 
+static void *page_at(cpu_backend *c, uint32_t page) { return (char *)c->kv_block + (size_t)page * c->kv->page_bytes; }
+
+static status page_copy(backend *b, uint32_t to, uint32_t from, err *e) {
+    (void)e;
+    cpu_backend *c = (cpu_backend *)b;
+    memcpy(page_at(c, to), page_at(c, from), c->kv->page_bytes);
+    return OK;
+}
+
+static status page_read(backend *b, uint32_t page, void *dst, err *e) {
+    (void)e;
+    cpu_backend *c = (cpu_backend *)b;
+    memcpy(dst, page_at(c, page), c->kv->page_bytes);
+    return OK;
+}
+
+static status page_write(backend *b, uint32_t page, const void *src, err *e) {
+    (void)e;
+    cpu_backend *c = (cpu_backend *)b;
+    memcpy(page_at(c, page), src, c->kv->page_bytes);
+    return OK;
+}
+
 static void describe(const backend *b, strbuf *out) {
     const cpu_backend *c = (const cpu_backend *)b;
     cpu_name(out);
@@ -136,6 +159,9 @@ static const backend_ops cpu_backend_ops = {
     .read = read_value,
     .write = write_value,
     .peek = peek,
+    .page_copy = page_copy,
+    .page_read = page_read,
+    .page_write = page_write,
     .describe = describe,
     .close = close_cpu,
 };

@@ -1,0 +1,57 @@
+/* Reading a request's JSON: every field checked for type and range, named when refused, and what is not known refused too.
+ * A reader is made for one object; getters leave the target as it was when the field is absent or null, and after the first
+ * bad field do nothing more. fields_finish refuses every key no getter asked for, unless it was passed to fields_ignore (then
+ * it is listed in `warnings`).
+ *
+ *     fields f;
+ *     if (!fields_open(&f, x)) return;                     it replied 400 or 415
+ *     fields_number(&f, "temperature", 0, 2, &p.temperature);
+ *     fields_ignore(&f, "user");
+ *     if (!fields_finish(&f)) return;                      it replied 400 naming the field
+ */
+#ifndef ROCMFORGE_SERVER_FIELDS_H
+#define ROCMFORGE_SERVER_FIELDS_H
+
+#include "server/app.h"
+
+enum { FIELDS_MOST = 128 };
+
+typedef struct {
+    exchange *x;
+    json_t *body;     /* owned: fields_close */
+    json_t *at;       /* the object being read */
+    json_t *warnings; /* array of strings: fields ignored */
+    const char *seen[FIELDS_MOST];
+    uint32_t n_seen;
+    bool failed;
+    char param[64], message[256];
+} fields;
+
+bool fields_open(fields *f, exchange *x); /* body must be a JSON object, Content-Type application/json */
+bool fields_finish(fields *f);            /* false: it replied; f is closed */
+void fields_close(fields *f);
+
+bool fields_integer(fields *f, const char *name, int64_t lo, int64_t hi, int64_t *out); /* true: it was there */
+bool fields_number(fields *f, const char *name, double lo, double hi, double *out);
+bool fields_bool(fields *f, const char *name, bool *out);
+bool fields_string(fields *f, const char *name, const char **out, size_t *n); /* borrowed from body */
+json_t *fields_any(fields *f, const char *name);                              /* NULL: absent or null */
+void fields_ignore(fields *f, const char *name);                              /* accepted, without effect, said so */
+void fields_accept(fields *f, const char *name);                              /* without effect, not worth a word */
+void fields_refuse(fields *f, const char *name, const char *why);             /* 400 naming it, when it is there */
+__attribute__((format(printf, 3, 4))) void fields_bad(fields *f, const char *name, const char *fmt, ...);
+
+/* The sampler's fields under every dialect's names: temperature, top_k, top_p, min_p, repeat_penalty (repetition_penalty),
+ * presence_penalty, frequency_penalty, repeat_last_n, seed, logit_bias (object or list), ignore_eos, stop (string or list).
+ * Fills p; lists belong to f and live until fields_close. */
+typedef struct {
+    rf_logit_bias *bias;
+    const char **stop;
+} sampler_lists;
+void fields_sampler(fields *f, rf_request_params *p, sampler_lists *lists);
+void sampler_lists_free(sampler_lists *l);
+
+/* A prompt given as text, list of ids, or mixed (llama.cpp), to ids: rf_free. special: parse special tokens in text. */
+bool fields_prompt(fields *f, const char *name, bool special, int32_t **ids, size_t *n);
+
+#endif

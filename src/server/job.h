@@ -1,0 +1,72 @@
+/* A client's generation: one prompt, one to several choices, each an engine request. The engine's thread hands events over
+ * through a ring of the job's own (nothing is allocated there while it has room) and wakes the loop; everything below is
+ * called and calls back on the loop thread. Jobs are known by a number and by their request id, while they run and for a
+ * while after (the last 1,000, ten minutes), for /status and /cancel in every dialect.
+ * When the exchange's peer is gone the job is cancelled, and pruned like any other. */
+#ifndef ROCMFORGE_SERVER_JOB_H
+#define ROCMFORGE_SERVER_JOB_H
+
+#include "base/json.h"
+#include "server/app.h"
+
+typedef struct job job;
+
+typedef struct {
+    enum { JOB_PROMPT, JOB_TOKEN, JOB_EMBEDDING, JOB_FINISHED, JOB_FAILED } kind;
+    uint32_t choice;
+    int32_t id; /* TOKEN; -1: text only */
+    float logprob;
+    const rf_alternative *top;
+    uint32_t n_top;
+    str text;
+    uint32_t prompt_done, prompt_total;
+    const float *row; /* EMBEDDING */
+    uint32_t n_embd;
+    const rf_event *end; /* FINISHED */
+    const rf_error *error;
+} job_event;
+
+typedef struct {
+    rf_request_params params; /* borrowed until job_start returns; choice i draws with seed + i */
+    uint32_t n;               /* choices; 1 */
+    const char *operation, *route;
+    bool stream;
+    /* An event of a choice. After the last choice's FINISHED or FAILED, done: the route replies and the exchange ends. */
+    void (*event)(job *j, const job_event *ev);
+    void (*done)(job *j);
+    void (*released)(job *j); /* frees user; the exchange may be long gone. NULL: nothing to free */
+    void *user;
+} job_options;
+
+struct job {
+    app *app;
+    exchange *x; /* NULL once the peer is gone or the reply was ended */
+    uint32_t id;
+    void *user;
+    uint32_t n, n_ended;
+    bool cancelled, failed;
+    rf_error error; /* of the first choice that failed */
+    rf_event *end;  /* [n] FINISHED of each choice */
+    int64_t started_us, first_us;
+};
+
+/* Starts it, or replies the error itself and returns NULL. Takes over x->closed and x->user. */
+job *job_start(app *a, exchange *x, const job_options *opt);
+void job_cancel(job *j);
+json_t *job_timings(const job *j); /* llama.cpp's timings object of choice 0 */
+
+jobs *jobs_new(app *a, void *uv_loop);
+void jobs_free(jobs *all); /* after every job ended */
+void jobs_cancel_all(jobs *all);
+uint32_t jobs_running(const jobs *all);
+job *jobs_find(jobs *all, str id); /* by number or request id; running or lately ended. NULL: unknown */
+
+/* The native shape of a job now or at its end: {request_id, text, tokens, finished, finish_reason}. */
+json_t *job_status(const job *j);
+/* What runs, for /slots: calls each for every running choice. */
+void jobs_each(jobs *all,
+               void (*each)(void *ctx, const job *j, uint32_t choice, uint32_t n_prompt, uint32_t n_done,
+                            uint32_t n_predicted),
+               void *ctx);
+
+#endif
