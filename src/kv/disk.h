@@ -22,19 +22,22 @@ typedef struct {
     size_t page_bytes;
 } kv_disk_options;
 
+size_t kv_disk_memory(const kv_disk_options *opt); /* what open takes, less what files of others need in the index */
 MUST_CHECK status kv_disk_open(kv_disk **out, const kv_disk_options *opt, err *e);
 void kv_disk_close(kv_disk *d); /* what is queued is written first; NULL is fine */
 
 /* Is a page of this key believed to be there? Cheap: from memory. key: kv_prefix_node_key */
 bool kv_disk_has(const kv_disk *d, uint64_t key);
 /* tokens: the whole sequence from its start to the page's end, n_tokens a multiple of page_tokens.
- * Queues a copy of `bytes` for writing; false: known already, or the queue is full. */
+ * Queues a copy of `bytes` for writing; false: known already, or the queue is full. Allocates nothing. */
 bool kv_disk_save(kv_disk *d, uint64_t key, const int32_t *tokens, uint32_t n_tokens, const void *bytes);
 /* Reads the page whose tokens are these. false: not there, or not to be trusted (then it is gone); bytes may be written to. */
 bool kv_disk_load(kv_disk *d, uint64_t key, const int32_t *tokens, uint32_t n_tokens, void *bytes);
 
 typedef struct {
-    uint64_t pages, bytes, loaded, dropped, saved;
+    uint64_t pages, bytes;           /* ours that are there; of all files */
+    uint64_t loaded, dropped, saved; /* pages; dropped: damaged or foreign */
+    uint64_t failed;                 /* could not be written: disk full, read-only */
 } kv_disk_stats;
 void kv_disk_get_stats(const kv_disk *d, kv_disk_stats *out);
 
