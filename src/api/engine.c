@@ -4,6 +4,7 @@
 #include "backend/cpu/cpu.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "kv/disk.h"
 #include "sched/sched.h"
 
 #include <pthread.h>
@@ -12,8 +13,9 @@
 #include <string.h>
 
 struct rf_engine {
-    rf_model *model;
+    rf_model *model; /* borrowed */
     exec *x;
+    kv_disk *disk; /* NULL: none */
     sched *sched;
     api_shape shape;
     uint32_t queue;
@@ -71,6 +73,8 @@ static status scheduling(sched_options *out, const api_shape *shape, const rf_en
                            .chunk = opt->chunk,
                            .step_us = (int64_t)opt->step_ms * 1000,
                            .no_prefix = opt->no_prefix_cache};
+    if (opt->kv_cache_dir && opt->no_prefix_cache)
+        return fail(e, ERR_USAGE, "a folder for the prefix cache, and no prefix cache: give one of the two");
     if (opt->step_ms > STEP_MS_MOST)
         return fail(e, ERR_RANGE, "steps of %u ms: give 1 to %d", opt->step_ms, STEP_MS_MOST);
     if (!opt->chunking) return OK;
@@ -81,23 +85,46 @@ static status scheduling(sched_options *out, const api_shape *shape, const rf_en
     return fail(e, ERR_USAGE, "chunking %s: give adaptive, fixed or none", opt->chunking);
 }
 
+enum { DISK_GIB_DEFAULT = 4 };
+
+static status open_disk(rf_engine *g, const rf_engine_options *opt, const uint64_t identity[2], err *e) {
+    kv_disk_options o = {.dir = opt->kv_cache_dir,
+                         .max_bytes = opt->kv_cache_bytes ? opt->kv_cache_bytes : (uint64_t)DISK_GIB_DEFAULT << 30,
+                         .identity = {identity[0], identity[1]},
+                         .page_tokens = g->shape.exec.page_tokens,
+                         .max_tokens = g->shape.context,
+                         .page_bytes = exec_page_bytes(g->x)};
+    return kv_disk_open(&g->disk, &o, e);
+}
+
+/* Everything but the thread; what there is on failure is the caller's to close. */
+static status open_parts(rf_engine *g, const rf_engine_options *opt, err *e) {
+    rf_model *m = g->model;
+    sched_options so;
+    status s = api_shape_make(&g->shape, m, opt, e);
+    if (!s) s = scheduling(&so, &g->shape, opt, e);
+    if (s) return s;
+    g->queue = so.queue;
+    backend *b = NULL;
+    s = api_open_backend(&b, &g->shape, e);
+    if (!s && (s = api_check_memory(m, &g->shape, b, e))) b->ops->close(b);
+    if (s) return s;
+    uint64_t identity[2];
+    if (opt->kv_cache_dir) api_cache_identity(identity, m, &g->shape.exec);
+    s = exec_open(&g->x, m->file, &g->shape.exec, &b, 1, opt->progress, opt->user, e);
+    if (!s && opt->kv_cache_dir) s = open_disk(g, opt, identity, e);
+    so.disk = g->disk;
+    return s ? s : sched_open(&g->sched, g->x, m->text, &g->shape.exec, &so, e);
+}
+
 bool rf_engine_open(rf_engine **out, rf_model *m, const rf_engine_options *opt, rf_error *e) {
     static const rf_engine_options defaults;
-    if (!opt) opt = &defaults;
     *out = NULL;
     err why = {0};
     int64_t t0 = clock_us();
     rf_engine *g = mem_zalloc(sizeof *g);
-    status s = g ? api_shape_make(&g->shape, m, opt, &why) : fail(&why, ERR_NOMEM, "engine");
-    backend *b = NULL;
-    if (!s) s = api_open_backend(&b, &g->shape, &why);
-    if (!s && (s = api_check_memory(m, &g->shape, b, &why))) b->ops->close(b);
-    if (!s) s = exec_open(&g->x, m->file, &g->shape.exec, &b, 1, opt->progress, opt->user, &why);
-    sched_options so;
-    if (!s) s = scheduling(&so, &g->shape, opt, &why);
-    if (!s) g->queue = so.queue;
-    if (!s) s = sched_open(&g->sched, g->x, m->text, &g->shape.exec, &so, &why);
     if (g) g->model = m;
+    status s = g ? open_parts(g, opt ? opt : &defaults, &why) : fail(&why, ERR_NOMEM, "engine");
     if (!s) s = start(g, &why);
     if (!s) g->load_us = clock_us() - t0;
     s = api_if_unchanged(m->file, s, &why);
@@ -121,6 +148,7 @@ void rf_engine_close(rf_engine *g) {
         pthread_mutex_destroy(&g->lock);
     }
     sched_close(g->sched);
+    kv_disk_close(g->disk);
     exec_close(g->x);
     mem_free(g);
 }

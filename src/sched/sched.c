@@ -13,6 +13,7 @@ static void set_shape(sched *s, const exec_options *shape, const sched_options *
     if (!s->opt.parallel) s->opt.parallel = 1;
     if (!s->opt.chunk) s->opt.chunk = DEFAULT_CHUNK;
     if (s->opt.step_us <= 0) s->opt.step_us = DEFAULT_STEP_US;
+    if (s->opt.no_prefix) s->opt.disk = NULL;
     s->most_running = min_u32(s->opt.parallel, min_u32(shape->max_out, shape->max_tok));
     s->n_vocab = exec_model(s->x)->n_vocab;
     s->d_model = exec_model(s->x)->d_model;
