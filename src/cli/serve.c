@@ -92,6 +92,10 @@ static int read_options(setup *s, const args *a) {
     o->tls_cert = a->tls_cert, o->tls_key = a->tls_key;
     if (a->max_body) o->max_body = (uint64_t)a->max_body;
     o->max_connections = (uint32_t)a->max_connections;
+    if (a->header_seconds) o->header_seconds = (uint32_t)a->header_seconds;
+    if (a->body_seconds) o->body_seconds = (uint32_t)a->body_seconds;
+    if (a->idle_seconds) o->idle_seconds = (uint32_t)a->idle_seconds;
+    if (a->stall_seconds) o->stall_seconds = (uint32_t)a->stall_seconds;
     if (a->drain_seconds >= 0) o->drain_seconds = (uint32_t)a->drain_seconds;
     o->timeout_us = (int64_t)(a->timeout * 1e6);
     o->strict_model = a->strict_model;
