@@ -50,7 +50,7 @@ typedef struct {
         *chat_template_file;
     args_list api_keys, cors, allowed_hosts;
     int64_t port, queue, drain_seconds, max_body, chunk, step_ms, kv_cache_bytes, kv_tokens, max_traces,
-        max_connections;
+        max_connections, header_seconds, body_seconds, idle_seconds, stall_seconds;
     double timeout, trace_sample;
     bool insecure, strict_model, no_prefix_cache, no_slots;
 } args;
