@@ -47,8 +47,8 @@ struct job {
     void *user;
     uint32_t n, n_ended;
     bool cancelled, failed;
-    rf_error error; /* of the first choice that failed */
-    rf_event *end;  /* [n] FINISHED of each choice */
+    rf_error error;               /* of the first choice that failed */
+    rf_event *end;                /* [n] FINISHED of each choice */
     int64_t started_us, first_us; /* first_us: of the first token of any choice; 0: none yet */
     uint64_t seed;                /* of choice 0 */
     const char *request_id;       /* as the exchange's; lives as long as the job */
@@ -64,8 +64,10 @@ void job_cancel(job *j);
 /* What a choice has said so far: shared text and ids. After the job's end only choice 0's are kept. */
 str job_text(const job *j, uint32_t choice);
 const int32_t *job_tokens(const job *j, uint32_t choice, size_t *n);
-const char *job_finish_name(const job *j, uint32_t choice); /* "stop", "eos", "length", "cancelled", "failed"; NULL: runs */
-json_t *job_usage(const job *j); /* {prompt_tokens, completion_tokens, total_tokens, prompt_tokens_details}, all choices */
+const char *job_finish_name(const job *j,
+                            uint32_t choice); /* "stop", "eos", "length", "cancelled", "failed"; NULL: runs */
+json_t *
+job_usage(const job *j); /* {prompt_tokens, completion_tokens, total_tokens, prompt_tokens_details}, all choices */
 json_t *job_timings(const job *j); /* llama.cpp's timings object of choice 0 */
 
 jobs *jobs_new(app *a, void *uv_loop);

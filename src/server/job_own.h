@@ -41,9 +41,9 @@ void job_free(job_own *o);
 
 /* jobs.c */
 void jobs_add(jobs *all, job_own *o);
-void jobs_drop(jobs *all, job_own *o);   /* one that never ran: out of the books and freed */
-void jobs_ended(jobs *all, job_own *o);  /* every choice ended; kept for a while */
-void jobs_wake(jobs *all);               /* any thread */
+void jobs_drop(jobs *all, job_own *o);              /* one that never ran: out of the books and freed */
+void jobs_ended(jobs *all, job_own *o);             /* every choice ended; kept for a while */
+void jobs_wake(jobs *all);                          /* any thread */
 void jobs_retire_request(jobs *all, rf_request *r); /* freed on the next turn, when the engine has left its callback */
 app *jobs_app(jobs *all);
 
