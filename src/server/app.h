@@ -17,8 +17,10 @@ typedef struct app {
     rf_model *model;
     rf_engine *engine;
     jobs *jobs;
+    void *loop; /* uv_loop_t */
     metrics *metrics;
     traces *traces;
+    char fingerprint[48];   /* openai_fingerprint */
     const char *model_name; /* --alias, else the file's name without folder and .gguf */
     int64_t started_unix;   /* seconds */
     bool draining;
