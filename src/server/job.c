@@ -1,6 +1,8 @@
 /* One generation: from the exchange to the engine, and the engine's events back to the exchange. */
 #include "server/job_own.h"
 
+#include "server/sse.h"
+
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -193,6 +195,14 @@ void job_cancel(job *j) {
     if (j->n_ended == j->n) return;
     j->cancelled = true;
     cancel_choices(own(j));
+}
+
+void job_ping(job *j) {
+    job_own *o = own(j);
+    const int64_t now = clock_us();
+    if (!j->x || now - o->pinged_us < 1000000) return;
+    o->pinged_us = now;
+    sse_ping(j->x);
 }
 
 /* --- events ----------------------------------------------------------------------------------------------------------- */
