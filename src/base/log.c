@@ -141,7 +141,6 @@ void log_reopen(void) {
 
 void log_close(void) {
     atomic_store_explicit(&the_log.lowest, LOG_OFF, memory_order_release);
-    atomic_store(&the_log.content, false);
     if (the_log.path[0] && the_log.fd >= 0) close(the_log.fd);
     the_log.path[0] = 0;
     the_log.fd = -1;

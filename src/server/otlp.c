@@ -120,7 +120,7 @@ typedef enum { SENT, AGAIN, NEVER } outcome;
 /* OTLP/HTTP: 429, 502, 503, 504 and a connection that fails may be tried again, any other refusal may not. */
 static outcome post(otlp *o, int64_t *pause_ms, char *why, size_t size) {
     char text[CURL_ERROR_SIZE] = "";
-    long status = 0;
+    long http = 0;
     curl_off_t later = 0;
     curl_easy_setopt(o->curl, CURLOPT_ERRORBUFFER, text);
     curl_easy_setopt(o->curl, CURLOPT_POSTFIELDS, o->body.p);
@@ -129,12 +129,12 @@ static outcome post(otlp *o, int64_t *pause_ms, char *why, size_t size) {
     curl_easy_setopt(o->curl, CURLOPT_ERRORBUFFER, NULL);
     snprintf(why, size, "%s", *text ? text : curl_easy_strerror(rc));
     if (rc) return rc == CURLE_URL_MALFORMAT || rc == CURLE_UNSUPPORTED_PROTOCOL ? NEVER : AGAIN;
-    curl_easy_getinfo(o->curl, CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_getinfo(o->curl, CURLINFO_RESPONSE_CODE, &http);
     curl_easy_getinfo(o->curl, CURLINFO_RETRY_AFTER, &later);
-    if (status >= 200 && status < 300) return SENT;
-    snprintf(why, size, "HTTP status %ld", status);
+    if (http >= 200 && http < 300) return SENT;
+    snprintf(why, size, "HTTP status %ld", http);
     if (later > 0) *pause_ms = later > LONGEST_PAUSE_MS / 1000 ? LONGEST_PAUSE_MS : (int64_t)later * 1000;
-    return status == 429 || (status >= 502 && status <= 504) ? AGAIN : NEVER;
+    return http == 429 || (http >= 502 && http <= 504) ? AGAIN : NEVER;
 }
 
 static void complain(otlp *o, const char *why, uint32_t n) {

@@ -6,8 +6,8 @@ void log_request(const request_record *r) {
     bool failed = r->error != NULL;
     log_level level = failed ? LOG_WARN : LOG_INFO;
     if (!log_enabled(level, "server")) return;
-    log_field f[] = {log_s("id", r->request_id),
-                     log_i("number", r->id),
+    log_field f[] = {log_i("id", r->id),
+                     log_s("request_id", r->request_id),
                      log_s("route", r->route),
                      log_i("status", r->http),
                      log_s("finish", r->finish),
@@ -32,6 +32,6 @@ void log_refused(const char *id, const char *route, int http, const char *code) 
               (log_field[]){log_i("status", http),
                             log_s("code", code),
                             log_s("route", route ? route : "none"),
-                            id ? log_s("id", id) : (log_field){0},
+                            id ? log_s("request_id", id) : (log_field){0},
                             {0}});
 }
