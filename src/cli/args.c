@@ -86,6 +86,11 @@ static const option options[] = {
      "no progress, device or speed on standard error"},
     {"--json", FLAG, AT(json), CMD_GENERATE | CMD_INSPECT | CMD_PLAN | CMD_DEVICES | CMD_TOKENIZE, 0, 0, NULL,
      "one JSON document on standard output"},
+    {"--log-level", TEXT, AT(log_level), CMD_ENGINE, 0, 0, "LEVEL",
+     "trace, debug, info, warn, error or off; also by module, as warn,server=debug [warn; serve: info]"},
+    {"--log-format", TEXT, AT(log_format), CMD_ENGINE, 0, 0, "human|json", "form of the log [human; in a file: json]"},
+    {"--log-file", TEXT, AT(log_file), CMD_ENGINE, 0, 0, "FILE", "append the log to a file [standard error]"},
+    {"--log-content", FLAG, AT(log_content), CMD_ENGINE, 0, 0, NULL, "prompts and answers may be logged, at debug"},
     {"-h --help", FLAG, AT(help), ~0u, 0, 0, NULL, "this text"},
 };
 enum { N_OPTIONS = sizeof options / sizeof *options };
@@ -188,6 +193,25 @@ static int read_twins(parser *p, int i) {
     return 0;
 }
 
+/* Variables of the older ROCmForge, as far as they are no twins: each spelling that was in use. Twins come first. */
+static const char *const older[][2] = {
+    {"ROCFORGE_LOG_LEVEL", "--log-level"},
+    {"ROCFORGE_LOG_FORMAT", "--log-format"},
+    {"ROCFORGE_LOG_FILE", "--log-file"},
+};
+
+static int read_older(parser *p, int i) {
+    const option *o = &options[i];
+    for (size_t k = 0; k < sizeof older / sizeof *older; k++) {
+        const char *value = getenv(older[k][0]);
+        if (!value || !*value || p->from_env[i] || !has_name(o, older[k][1], strlen(older[k][1]))) continue;
+        p->from_env[i] = true;
+        int rc = set(p->a, o, older[k][0], value);
+        if (rc) return rc;
+    }
+    return 0;
+}
+
 /* Variables of the older ROCmForge that mean nothing here; each is answered with what to use instead. */
 static const char *const obsolete[][2] = {
     {"ROCFORGE_GPU_DEVICE", "--device"},
@@ -209,7 +233,10 @@ static int read_environment(parser *p) {
         }
     int rc = 0;
     for (int i = 0; !rc && i < N_OPTIONS; i++)
-        if ((options[i].commands & p->command) && options[i].at != AT(help)) rc = read_twins(p, i);
+        if ((options[i].commands & p->command) && options[i].at != AT(help)) {
+            rc = read_twins(p, i);
+            if (!rc) rc = read_older(p, i);
+        }
     return rc;
 }
 
@@ -238,9 +265,6 @@ static const char *const planned[] = {
     "--rope-",
     "--yarn-",
     "--chat-template-file",
-    "--log-level",
-    "--log-format",
-    "--log-file",
     "--tokenizer",
     "--host",
 };

@@ -18,7 +18,8 @@ __attribute__((format(printf, 5, 0))) static void refuse(fields *f, int http, co
     f->http = http;
     f->code = code;
     snprintf(f->param, sizeof f->param, "%s", name ? name : "");
-    vsnprintf(f->message, sizeof f->message, fmt, args);
+    const int n = name ? snprintf(f->message, sizeof f->message, "%s: ", f->param) : 0;
+    vsnprintf(f->message + n, sizeof f->message - (size_t)n, fmt, args);
 }
 
 __attribute__((format(printf, 4, 5))) static void refuse_body(fields *f, int http, const char *code, const char *fmt,
@@ -170,13 +171,13 @@ bool fields_integer(fields *f, const char *name, int64_t lo, int64_t hi, int64_t
     if (!v) return false;
     const double real = json_is_real(v) ? json_real_value(v) : 0;
     if (!json_is_number(v) || (json_is_real(v) && floor(real) != real)) {
-        fields_bad(f, name, "%s must be an integer, not %s", name, kind(v));
+        fields_bad(f, name, "must be an integer, not %s", kind(v));
         return false;
     }
     const bool exact = real >= -EXACT && real <= EXACT;
     const int64_t n = json_is_integer(v) ? json_integer_value(v) : exact ? (int64_t)real : 0;
     if (!exact || n < lo || n > hi) {
-        fields_bad(f, name, "%s must be between %lld and %lld", name, (long long)lo, (long long)hi);
+        fields_bad(f, name, "must be between %lld and %lld", (long long)lo, (long long)hi);
         return false;
     }
     *out = n;
@@ -187,12 +188,12 @@ bool fields_number(fields *f, const char *name, double lo, double hi, double *ou
     const json_t *v = fields_any(f, name);
     if (!v) return false;
     if (!json_is_number(v)) {
-        fields_bad(f, name, "%s must be a number, not %s", name, kind(v));
+        fields_bad(f, name, "must be a number, not %s", kind(v));
         return false;
     }
     const double n = json_number_value(v);
     if (!(n >= lo && n <= hi)) {
-        fields_bad(f, name, "%s must be between %g and %g", name, lo, hi);
+        fields_bad(f, name, "must be between %g and %g", lo, hi);
         return false;
     }
     *out = n;
@@ -203,7 +204,7 @@ bool fields_bool(fields *f, const char *name, bool *out) {
     const json_t *v = fields_any(f, name);
     if (!v) return false;
     if (!json_is_boolean(v)) {
-        fields_bad(f, name, "%s must be true or false, not %s", name, kind(v));
+        fields_bad(f, name, "must be true or false, not %s", kind(v));
         return false;
     }
     *out = json_is_true(v);
@@ -214,7 +215,7 @@ bool fields_string(fields *f, const char *name, const char **out, size_t *n) {
     const json_t *v = fields_any(f, name);
     if (!v) return false;
     if (!json_is_string(v)) {
-        fields_bad(f, name, "%s must be a string, not %s", name, kind(v));
+        fields_bad(f, name, "must be a string, not %s", kind(v));
         return false;
     }
     *out = json_string_value(v);
@@ -236,13 +237,13 @@ void fields_ignore(fields *f, const char *name) {
 void fields_accept(fields *f, const char *name) { fields_any(f, name); }
 
 void fields_refuse(fields *f, const char *name, const char *why) {
-    if (fields_any(f, name)) unsupported(f, name, "%s is not supported: %s", name, why);
+    if (fields_any(f, name)) unsupported(f, name, "%s", why);
 }
 
 void fields_neutral(fields *f, const char *name, double neutral) {
     double v = neutral;
     if (fields_number(f, name, -HUGE_VAL, HUGE_VAL, &v) && v != neutral)
-        unsupported(f, name, "%s is not supported; leave it out or give %g", name, neutral);
+        unsupported(f, name, "is not supported; leave it out or give %g", neutral);
 }
 
 static bool is_empty(const json_t *v) {
@@ -258,7 +259,7 @@ static bool is_empty(const json_t *v) {
 
 void fields_empty(fields *f, const char *name) {
     const json_t *v = fields_any(f, name);
-    if (v && !is_empty(v)) unsupported(f, name, "%s is not supported", name);
+    if (v && !is_empty(v)) unsupported(f, name, "is not supported");
 }
 
 void fields_timeout(fields *f, int64_t *timeout_us) {
@@ -293,7 +294,7 @@ static void find_unknown(fields *f) {
         strbuf name = {0};
         for (size_t i = 0; key[i] && i < 48; i++) /* told as far as it is plain */
             strbuf_printf(&name, "%c", key[i] > ' ' && key[i] < 0x7F && !strchr("\"\\<>&", key[i]) ? key[i] : '?');
-        fields_bad(f, name.p ? name.p : "?", "%s is not a field of this route", name.p ? name.p : "?");
+        fields_bad(f, name.p ? name.p : "?", "is not a field of this route");
         strbuf_free(&name);
         return;
     }

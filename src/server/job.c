@@ -1,8 +1,10 @@
 /* One generation: from the exchange to the engine, and the engine's events back to the exchange. */
 #include "server/job_own.h"
 
+#include "server/request_log.h"
+#include "server/sse.h"
+
 #include "base/clock.h"
-#include "base/log.h"
 #include "base/mem.h"
 
 #include <stdio.h>
@@ -209,6 +211,14 @@ void job_cancel(job *j) {
     cancel_choices(own(j));
 }
 
+void job_ping(job *j) {
+    job_own *o = own(j);
+    const int64_t now = clock_us();
+    if (!j->x || now - o->pinged_us < 1000000) return;
+    o->pinged_us = now;
+    sse_ping(j->x);
+}
+
 /* --- events ----------------------------------------------------------------------------------------------------------- */
 static void keep_token(job_choice *c, const packed *p, str text) {
     strbuf_add(&c->text, text.p, text.n);
@@ -354,23 +364,6 @@ static request_record make_record(const job_own *o, int http) {
     return r;
 }
 
-static void tell_log(const request_record *r) {
-    const log_field fields[] = {log_i("id", r->id),
-                                log_s("request_id", r->request_id),
-                                log_s("route", r->route),
-                                log_s("finish", r->finish),
-                                log_i("http", r->http),
-                                log_i("prompt_tokens", r->n_prompt),
-                                log_i("cached_tokens", r->n_cached),
-                                log_i("tokens", r->n_predicted),
-                                log_f("queue_ms", (double)r->queue_us / 1000.0),
-                                log_f("ttft_ms", (double)r->ttft_us / 1000.0),
-                                log_f("total_ms", (double)r->total_us / 1000.0),
-                                r->error ? log_s("error", r->error->code) : (log_field){0},
-                                {0}};
-    log_event(r->error ? LOG_WARN : LOG_INFO, "server", "request finished", fields);
-}
-
 static void drop_all_but_first(job_own *o) {
     for (uint32_t i = 1; i < o->j.n; i++) {
         strbuf_free(&o->choice[i].text);
@@ -399,7 +392,7 @@ static void end_job(job_own *o) {
     const request_record r = make_record(o, o->opt.stream ? 200 : !there ? 0 : j->failed ? j->error.http : 200);
     metrics_ended(a->metrics, &r);
     traces_add(a->traces, &r);
-    tell_log(&r);
+    log_request(&r);
     drop_all_but_first(o);
     jobs_ended(o->all, o);
 }

@@ -72,6 +72,7 @@ struct job {
  * that ends its reply before `done` sets j->x to NULL first (exchange_end does not call back). */
 job *job_start(app *a, exchange *x, const job_options *opt);
 void job_cancel(job *j);
+void job_ping(job *j); /* a stream's comment, unless one went out within the last second; good as `tick` */
 /* What a choice has said so far: shared text and ids. After the job's end only choice 0's are kept. */
 str job_text(const job *j, uint32_t choice);
 const int32_t *job_tokens(const job *j, uint32_t choice, size_t *n);

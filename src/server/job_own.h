@@ -32,7 +32,7 @@ struct job_own {
     job_options opt;    /* params' lists are not ours */
     char request_id[129], traceparent[64];
     uint64_t received_unix_ns;
-    int64_t received_us, ended_us;
+    int64_t received_us, ended_us, pinged_us;
     uint32_t n_cached;
 };
 

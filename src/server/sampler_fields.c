@@ -22,7 +22,7 @@ static void read_int32(fields *f, const char *name, int64_t lo, int32_t *out) {
 /* --- stop ------------------------------------------------------------------------------------------------------------- */
 static void add_stop(fields *f, const json_t *v, const char **stop, size_t *n) {
     if (!json_is_string(v)) {
-        fields_bad(f, "stop", "stop must be a string or a list of strings");
+        fields_bad(f, "stop", "must be a string or a list of strings");
         return;
     }
     const char *text = json_string_value(v);
@@ -39,7 +39,7 @@ static void read_stop(fields *f, rf_request_params *p, sampler_lists *lists) {
     if (!v) return;
     const size_t n = json_is_array(v) ? json_array_size(v) : 1;
     if (n > STOPS_MOST) {
-        fields_bad(f, "stop", "stop takes at most %d strings", STOPS_MOST);
+        fields_bad(f, "stop", "takes at most %d strings", STOPS_MOST);
         return;
     }
     lists->stop = mem_array(n ? n : 1, sizeof *lists->stop);
@@ -62,14 +62,14 @@ typedef struct {
 static void add_bias(bias_list *l, int64_t id, float bias) {
     const uint32_t n_vocab = rf_model_n_vocab(l->f->x->app->model);
     if (id < 0 || id >= (int64_t)n_vocab) {
-        fields_bad(l->f, "logit_bias", "logit_bias names a token that is not one of 0 to %u", n_vocab - 1);
+        fields_bad(l->f, "logit_bias", "names a token that is not one of 0 to %u", n_vocab - 1);
         return;
     }
     if (l->n == l->cap) {
         const size_t cap = l->cap ? 2 * l->cap : 16;
         rf_logit_bias *more = cap <= 4u * (size_t)n_vocab + 16 ? mem_resize(l->item, cap * sizeof *more) : NULL;
         if (!more) {
-            fields_bad(l->f, "logit_bias", "logit_bias has too many entries");
+            fields_bad(l->f, "logit_bias", "has too many entries");
             return;
         }
         l->item = more;
@@ -83,7 +83,7 @@ static void add_text_bias(bias_list *l, const char *text, size_t n, float bias) 
     size_t n_ids;
     rf_error e;
     if (!rf_tokenize(l->f->x->app->model, text, n, RF_NO_SPECIAL, &ids, &n_ids, &e)) {
-        fields_bad(l->f, "logit_bias", "logit_bias: %s", e.message);
+        fields_bad(l->f, "logit_bias", "%s", e.message);
         return;
     }
     for (size_t i = 0; i < n_ids && !l->f->failed; i++) add_bias(l, ids[i], bias);
@@ -128,7 +128,7 @@ static void read_bias_list(bias_list *l, const json_t *v) {
         const json_t *pair = json_array_get(v, i), *what = json_array_get(pair, 0);
         float bias;
         if (json_array_size(pair) != 2 || !(json_is_integer(what) || json_is_string(what))) {
-            fields_bad(l->f, "logit_bias", "logit_bias is a list of [token, bias], or an object");
+            fields_bad(l->f, "logit_bias", "is a list of [token, bias], or an object");
             return;
         }
         if (!bias_value(l->f, json_array_get(pair, 1), &bias)) return;
@@ -148,7 +148,7 @@ static void read_bias(fields *f, rf_request_params *p, sampler_lists *lists) {
     else if (json_is_array(v))
         read_bias_list(&l, v);
     else
-        fields_bad(f, "logit_bias", "logit_bias must be an object or a list");
+        fields_bad(f, "logit_bias", "must be an object or a list");
     p->logit_bias = lists->bias = l.item;
     p->n_logit_bias = l.n;
 }
@@ -208,7 +208,7 @@ static void add_text(prompt *p, const json_t *v, unsigned flags) {
     size_t n;
     rf_error e;
     if (!rf_tokenize(p->f->x->app->model, json_string_value(v), json_string_length(v), flags, &ids, &n, &e)) {
-        fields_bad(p->f, p->name, "%s: %s", p->name, e.message);
+        fields_bad(p->f, p->name, "%s", e.message);
         return;
     }
     if (grow_prompt(p, n) && n) memcpy(p->ids + p->n, ids, n * sizeof *ids);
@@ -220,7 +220,7 @@ static void add_id(prompt *p, const json_t *v) {
     const int64_t id = json_integer_value(v);
     const uint32_t n_vocab = rf_model_n_vocab(p->f->x->app->model);
     if (id < 0 || id >= (int64_t)n_vocab)
-        fields_bad(p->f, p->name, "%s holds an id that is not one of 0 to %u", p->name, n_vocab - 1);
+        fields_bad(p->f, p->name, "holds an id that is not one of 0 to %u", n_vocab - 1);
     else
         p->ids[p->n++] = (int32_t)id;
 }
@@ -245,7 +245,7 @@ static void add_list(prompt *p, const json_t *list) {
         else if (json_is_integer(v) && grow_prompt(p, n - i))
             add_id(p, v);
         else
-            fields_bad(p->f, p->name, "%s must hold token ids and strings only", p->name);
+            fields_bad(p->f, p->name, "must hold token ids and strings only");
     }
 }
 
@@ -255,15 +255,15 @@ bool fields_prompt(fields *f, const char *name, bool special, int32_t **ids, siz
     const json_t *v = fields_any(f, name);
     prompt p = {.f = f, .name = name, .flags = special ? 0 : RF_NO_PARSE_SPECIAL};
     if (!v)
-        fields_bad(f, name, "%s is missing", name);
+        fields_bad(f, name, "is missing");
     else if (json_is_string(v))
         add_text(&p, v, p.flags);
     else if (json_is_array(v) && is_several(v))
-        fields_bad(f, name, "%s: several prompts in one request are not supported", name);
+        fields_bad(f, name, "several prompts in one request are not supported");
     else if (json_is_array(v))
         add_list(&p, v);
     else
-        fields_bad(f, name, "%s must be a string or a list of token ids", name);
+        fields_bad(f, name, "must be a string or a list of token ids");
     if (f->failed) {
         mem_free(p.ids);
         return false;
