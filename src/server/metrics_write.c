@@ -146,7 +146,7 @@ static void write_vllm(const metrics *m, const rf_stats *s, const char *label, s
     family(out, "vllm:cache_config_info", "gauge", "Tokens of one page of the KV cache, and pages.");
     strbuf_printf(out, "vllm:cache_config_info{%s,block_size=\"%u\",num_gpu_blocks=\"%u\"} 1\n", label, s->page_tokens,
                   s->pages_total);
-    labelled(out, "vllm:prompt_tokens_total", "counter", "Tokens of prompts taken in.", label,
+    labelled(out, "vllm:prompt_tokens_total", "counter", "Tokens of the prompts of requests that ended.", label,
              (double)s->prompt_tokens);
     labelled(out, "vllm:generation_tokens_total", "counter", "Tokens generated.", label, (double)s->generated_tokens);
     labelled(out, "vllm:num_preemptions_total", "counter", "Times a request made room for others.", label,
