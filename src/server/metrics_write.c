@@ -147,7 +147,7 @@ static void write_vllm(const metrics *m, const rf_stats *s, const char *label, s
     strbuf_printf(out, "vllm:cache_config_info{%s,block_size=\"%u\",num_gpu_blocks=\"%u\"} 1\n", label, s->page_tokens,
                   s->pages_total);
     labelled(out, "vllm:prompt_tokens_total", "counter", "Tokens of the prompts of requests that ended.", label,
-             (double)s->prompt_tokens);
+             (double)m->prompt);
     labelled(out, "vllm:generation_tokens_total", "counter", "Tokens generated.", label, (double)s->generated_tokens);
     labelled(out, "vllm:num_preemptions_total", "counter", "Times a request made room for others.", label,
              (double)s->preemptions);
