@@ -53,6 +53,7 @@ int cmd_plan(const args *a);
 int cmd_bench(const args *a);
 int cmd_devices(const args *a);
 int cmd_completion(const args *a);
+int cmd_serve(const args *a);
 
 typedef struct {
     const char *name;
