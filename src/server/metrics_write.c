@@ -114,7 +114,8 @@ static void write_tally(const tally *t, const char *name, const char *help, cons
 static void write_server(const metrics *m, uint32_t connections, strbuf *out) {
     process_usage u = process_get_usage();
     write_tally(&m->http, "rocmforge_http_responses_total", "Replies, by route and HTTP status.", "route", out);
-    write_tally(&m->refused, "rocmforge_requests_refused_total", "Requests not accepted, by error code.", "code", out);
+    write_tally(&m->refused, "rocmforge_requests_refused_total", "Requests answered with an error, by its code.",
+                "code", out);
     write_tally(&m->failures, "rocmforge_request_errors_total", "Requests accepted that failed, by error code.", "code",
                 out);
     gauge(out, "rocmforge_connections", "Connections open.", connections);

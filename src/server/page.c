@@ -153,7 +153,6 @@ void ops_page(app *a, exchange *x) {
              "form-action 'none'; frame-ancestors 'none'",
              nonce, nonce);
     exchange_add_header(x, "Content-Security-Policy", policy);
-    exchange_add_header(x, "X-Content-Type-Options", "nosniff");
     exchange_add_header(x, "Referrer-Policy", "no-referrer");
     exchange_add_header(x, "Cache-Control", "no-store");
     if (!h || b.failed)
