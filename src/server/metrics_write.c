@@ -174,6 +174,8 @@ static void write_llamacpp(const metrics *m, const rf_stats *s, strbuf *out) {
     seconds(out, "llamacpp:tokens_predicted_seconds_total", "Time spent on generation, of requests that ended.",
             m->decode_us);
     counter(out, "llamacpp:n_decode_total", "Steps computed.", s->steps);
+    gauge(out, "llamacpp:n_busy_slots_per_decode", "Mean number of sequences in a step.",
+          s->steps ? (double)s->seqs_computed / (double)s->steps : 0);
     gauge(out, "llamacpp:n_tokens_max", "Most tokens that a request held.", m->n_tokens_max);
     gauge(out, "llamacpp:prompt_tokens_seconds", "Mean speed of prompts, tokens per second.",
           per_second(m->prompt_computed, m->prompt_us));

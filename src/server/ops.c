@@ -20,7 +20,7 @@ static const char *judge(const app *a, const rf_stats *s, const json_t *info, he
     if (error) return error;
     if (a->draining) return "draining: what runs is finished, nothing new is taken";
     if (s->queue && s->waiting >= s->queue - s->queue / 10) return "the queue is nearly full";
-    if (a->connections_most && a->connections >= a->connections_most - a->connections_most / 20)
+    if (a->connections_limit && a->connections >= a->connections_limit - a->connections_limit / 20)
         return "nearly all connections are taken";
     *how = HEALTH_GOOD;
     return NULL;
@@ -42,7 +42,7 @@ static json_t *limits(const app *a, const rf_stats *s) {
     const server_options *o = a->opt;
     return json_pack("{si si si sI si si sf}", "context", (int)rf_engine_context(a->engine), "parallel",
                      (int)s->parallel, "queue", (int)s->queue, "max_body", (json_int_t)o->max_body, "max_connections",
-                     (int)a->connections_most, "drain_seconds", (int)o->drain_seconds, "timeout_seconds",
+                     (int)a->connections_limit, "drain_seconds", (int)o->drain_seconds, "timeout_seconds",
                      (double)o->timeout_us / 1e6);
 }
 

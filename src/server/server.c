@@ -301,6 +301,7 @@ bool server_run(const server_options *opt, rf_model *m, rf_engine *g, void (*rea
     if (!s) return failed(e, ERR_NOMEM, "server");
     s->app = (app){.opt = opt, .model = m, .engine = g, .loop = &s->loop};
     s->n_most = server_raise_files(opt->max_connections);
+    s->app.connections_limit = s->n_most;
     bool ok = start_loop(s, e);
     if (ok && opt->tls_cert) ok = (s->tls = tls_context_new(opt->tls_cert, opt->tls_key, e)) != NULL;
     ok = ok && open_books(s, e) && start_listening(s, e);
