@@ -38,3 +38,20 @@ void log_refused(const char *id, str path, int http, const char *code) {
         level, "server", "request refused",
         (log_field[]){log_s("request_id", id), log_s("path", shown), log_i("status", http), log_s("code", code), {0}});
 }
+
+static bool content_wanted(void) { return log_content_wanted() && log_enabled(LOG_DEBUG, "server"); }
+
+void log_prompt(const char *id, const rf_model *m, const int32_t *tokens, size_t n) {
+    char *text;
+    size_t size;
+    if (!content_wanted() || !rf_detokenize(m, tokens, n, true, &text, &size, NULL)) return;
+    log_event(LOG_DEBUG, "server", "prompt", (log_field[]){log_s("request_id", id), log_s("text", text), {0}});
+    rf_free(text);
+}
+
+void log_answer(const char *id, uint32_t choice, str text) {
+    if (!content_wanted()) return;
+    log_event(
+        LOG_DEBUG, "server", "answer",
+        (log_field[]){log_s("request_id", id), log_i("choice", choice), log_s("text", text.n ? text.p : ""), {0}});
+}
