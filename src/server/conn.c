@@ -1,6 +1,7 @@
 #include "server/conn.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "server/routes.h"
 
@@ -385,7 +386,10 @@ static void on_end(conn *c) {
 static void read_tls(conn *c, const char *p, size_t n) {
     if (c->wait == WAIT_IDLE && !tls_established(c->tls)) wait_for(c, WAIT_HEAD);
     switch (tls_read(c->tls, p, n, take, c)) {
-    case TLS_FAILED: conn_doom(c); break;
+    case TLS_FAILED:
+        if (!tls_established(c->tls)) log_event(LOG_INFO, "server", "a TLS handshake failed", NULL);
+        conn_doom(c);
+        break;
     case TLS_ENDED: on_end(c); break;
     case TLS_OPEN:
         if (!c->closing && c->wait == WAIT_HEAD && !c->req && tls_established(c->tls)) wait_for(c, WAIT_IDLE);

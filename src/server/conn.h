@@ -91,7 +91,7 @@ struct server {
     uv_tcp_t listener;
     uv_timer_t tick;
     uv_prepare_t prepare;
-    uv_signal_t on_int, on_term;
+    uv_signal_t on_int, on_term, on_hangup;
     guard *guard;
     tls_context *tls;
     conn_list waiting[N_CONN_WAITS];
