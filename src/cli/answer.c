@@ -40,7 +40,7 @@ static void dim(answer *w, bool on) {
     if (w->dimmed == on) return;
     w->dimmed = on;
     const char *code = on ? "\033[2m" : "\033[0m";
-    if (isatty(STDOUT_FILENO)) put(w, code, strlen(code));
+    if (isatty(STDOUT_FILENO) && !getenv("NO_COLOR")) put(w, code, strlen(code));
     if (!on) put(w, "\n\n", 2);
 }
 

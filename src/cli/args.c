@@ -25,8 +25,9 @@ typedef struct {
 static const option options[] = {
     {"-m --model --gguf", TEXT, AT(model), CMD_MODEL, 0, 0, "FILE",
      "the GGUF file (first shard of a split one); also the first argument"},
-    {"--host", TEXT, AT(host), CMD_REMOTE, 0, 0, "URL",
-     "ask this server instead, as http://127.0.0.1:8080, which is what status and cancel ask"},
+    {"--host", TEXT, AT(host), CMD_SAMPLED, 0, 0, "URL",
+     "ask the server at this address, as http://127.0.0.1:8080; nothing is computed here"},
+    {"--host", TEXT, AT(host), CMD_STATUS | CMD_CANCEL, 0, 0, "URL", "the server [http://127.0.0.1:8080]"},
     {"--api-key", TEXT, AT(api_key), CMD_REMOTE, 0, 0, "KEY", "the server's key"},
     {"--cacert", TEXT, AT(cacert), CMD_REMOTE, 0, 0, "FILE", "certificates to trust for https, as PEM"},
     {"--request-id", TEXT, AT(request_id), CMD_STATUS | CMD_CANCEL, 0, 0, "ID", "the request; also the first argument"},
