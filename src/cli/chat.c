@@ -226,7 +226,7 @@ static int read_options(chat *c, const args *a) {
     if (a->template_kwargs && !(c->kwargs = json_loads(a->template_kwargs, JSON_REJECT_DUPLICATES, &where)))
         return bad_kwargs(where.text);
     if (c->kwargs && !json_is_object(c->kwargs)) return bad_kwargs("it is none");
-    if (a->template_file && !(c->tmpl = cli_read_all(a->template_file, &c->n_tmpl))) return EXIT_FAILED;
+    if (a->chat_template_file && !(c->tmpl = cli_read_all(a->chat_template_file, &c->n_tmpl))) return EXIT_FAILED;
     if (!talk_open(&c->talk, a->system_prompt) || !(c->kept = json_array()))
         return cli_error("memory.exhausted", "no memory for the conversation");
     return 0;

@@ -6,6 +6,7 @@ const cli_command cli_commands[] = {
     {"generate", CMD_GENERATE, cmd_generate, "generate MODEL [-p TEXT | -f FILE | < TEXT] [options]",
      "continue a text"},
     {"chat", CMD_CHAT, cmd_chat, "chat MODEL [-p TEXT] [options]", "a conversation, by the model's own template"},
+    {"serve", CMD_SERVE, cmd_serve, "serve MODEL [--host 127.0.0.1] [--port 8080] [options]", "answer over HTTP"},
     {"tokenize", CMD_TOKENIZE, cmd_tokenize, "tokenize MODEL < TEXT", "text on standard input to token ids"},
     {"detokenize", CMD_DETOKENIZE, cmd_detokenize, "detokenize MODEL < IDS", "token ids on standard input to text"},
     {"logits", CMD_LOGITS, cmd_logits, "logits MODEL --tokens IDS -o FILE", "logits at every position, as NPY"},
@@ -44,8 +45,8 @@ static const cli_command *find_command(const char *name) {
     return NULL;
 }
 
-static const char *const planned[] = {"serve",    "perplexity", "embed",  "render",  "models",
-                                      "quantize", "doctor",     "verify", "context", "convert"};
+static const char *const planned[] = {"perplexity", "embed",  "render",  "models", "quantize",
+                                      "doctor",     "verify", "context", "convert"};
 
 static int unknown(const char *name) {
     for (size_t i = 0; i < sizeof planned / sizeof *planned; i++)
