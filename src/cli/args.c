@@ -102,6 +102,11 @@ static const option options[] = {
      "no progress, device or speed on standard error"},
     {"--json", FLAG, AT(json), CMD_REMOTE | CMD_INSPECT | CMD_PLAN | CMD_DEVICES | CMD_TOKENIZE, 0, 0, NULL,
      "one JSON document on standard output"},
+    {"--log-level", TEXT, AT(log_level), CMD_ENGINE, 0, 0, "LEVEL",
+     "trace, debug, info, warn, error or off; also by module, as warn,server=debug [warn; serve: info]"},
+    {"--log-format", TEXT, AT(log_format), CMD_ENGINE, 0, 0, "human|json", "form of the log [human; in a file: json]"},
+    {"--log-file", TEXT, AT(log_file), CMD_ENGINE, 0, 0, "FILE", "append the log to a file [standard error]"},
+    {"--log-content", FLAG, AT(log_content), CMD_ENGINE, 0, 0, NULL, "prompts and answers may be logged, at debug"},
     {"--host", TEXT, AT(host), CMD_SERVE, 0, 0, "HOST",
      "address to listen at; other than loopback needs --api-key or --insecure [127.0.0.1]"},
     {"--port", INTEGER, AT(port), CMD_SERVE, 0, 65535, "N", "port to listen at; 0: a free one, said [8080]"},
@@ -285,6 +290,9 @@ static const char *const older_names[][2] = {
     {"ROCMORGE_TRACE_SAMPLE_RATE", "--trace-sample"},
     {"ROCFORGE_TRACE_SAMPLE_RATE", "--trace-sample"},
     {"ROCFORGE_MAX_TRACES", "--max-traces"},
+    {"ROCFORGE_LOG_LEVEL", "--log-level"},
+    {"ROCFORGE_LOG_FORMAT", "--log-format"},
+    {"ROCFORGE_LOG_FILE", "--log-file"},
 };
 
 static int read_older_names(parser *p, int i) {
@@ -330,10 +338,10 @@ static int read_environment(parser *p) {
 
 /* Options of llama.cpp that INTERFACE promises for later: named as such, so that nobody hunts for a typing error. */
 static const char *const planned[] = {
-    "-tb",       "--threads-batch", "-ngl",        "--n-gpu-layers", "-fa",        "--flash-attn",
-    "--typical", "--dry-",          "--xtc-",      "--mirostat",     "--grammar",  "--grammar-file",
-    "-j",        "--json-schema",   "--lora",      "--mlock",        "--no-mmap",  "--override-kv",
-    "--rope-",   "--yarn-",         "--log-level", "--log-format",   "--log-file", "--tokenizer",
+    "-tb",       "--threads-batch", "-ngl",        "--n-gpu-layers", "-fa",       "--flash-attn",
+    "--typical", "--dry-",          "--xtc-",      "--mirostat",     "--grammar", "--grammar-file",
+    "-j",        "--json-schema",   "--lora",      "--mlock",        "--no-mmap", "--override-kv",
+    "--rope-",   "--yarn-",         "--tokenizer",
 };
 
 static int unknown_option(const char *arg, size_t n) {

@@ -37,6 +37,9 @@ int cli_interrupted_by(void);            /* the last signal; 0: none */
 void cli_forget_interrupt(void);         /* it was dealt with */
 void cli_half_written(const char *path); /* the file to remove when they end the process; NULL: none */
 
+/* The log, as the arguments say; level: unless they do. 0, or the exit status after a message was printed. */
+int cli_open_log(const args *a, const char *level);
+
 /* Opens model and engine as the arguments say, with progress and the device line on standard error (unless quiet). */
 int cli_open_model(rf_model **m, const args *a);
 rf_engine_options cli_engine_options(const args *a);

@@ -1,5 +1,7 @@
 #include "cli/cli.h"
 
+#include "base/log.h"
+
 #include <string.h>
 
 const cli_command cli_commands[] = {
@@ -76,5 +78,9 @@ int main(int argc, char **argv) {
     args a;
     int rc = args_parse(&a, c->bit, argc - 2, argv + 2);
     if (rc) return rc;
-    return a.help ? command_help(c) : cli_finish_output(c->run(&a));
+    if (a.help) return command_help(c);
+    rc = cli_open_log(&a, "warn");
+    if (!rc) rc = cli_finish_output(c->run(&a));
+    log_close();
+    return rc;
 }
