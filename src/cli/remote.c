@@ -67,7 +67,7 @@ typedef struct {
     remote *r;
     answer *w;
     event_reader events;
-    void (*event)(answer *w, const json_t *v); /* the dialect's */
+    bool (*event)(answer *w, const json_t *v); /* the dialect's; true: this was the last */
     char id[32];                               /* X-Request-Id */
     int64_t give_up_us;                        /* 0: not cancelled */
     bool done, wrong;                          /* the last event came; one was no event */
@@ -100,7 +100,7 @@ static bool on_event(void *user, str data) {
     if (!s->wrong && on_error_event(s->w, v))
         s->done = true;
     else if (!s->wrong)
-        s->event(s->w, v);
+        s->done = s->event(s->w, v);
     json_decref(v);
     return !s->wrong && !s->w->deaf;
 }
@@ -153,7 +153,7 @@ static void settle(stream *s, bool ok, bool ended, const rf_error *e) {
 }
 
 /* Takes body. */
-static void run_stream(remote *r, const char *path, json_t *body, void (*event)(answer *, const json_t *), answer *w) {
+static void run_stream(remote *r, const char *path, json_t *body, bool (*event)(answer *, const json_t *), answer *w) {
     stream s = {.r = r, .w = w, .event = event};
     uint64_t random = 0;
     if (getentropy(&random, sizeof random)) random = (uint64_t)clock_us();
@@ -259,18 +259,19 @@ static void take_probabilities(answer *w, const json_t *v) {
     }
 }
 
-static void on_completion(answer *w, const json_t *v) {
+static bool on_completion(answer *w, const json_t *v) {
     const json_t *content = json_object_get(v, "content"), *tokens = json_object_get(v, "tokens");
     bool stop = json_is_true(json_object_get(v, "stop"));
     if (json_is_string(content)) answer_add(w, json_string_value(content), json_string_length(content));
     if (w->tokens && !stop) json_array_extend(w->tokens, (json_t *)(uintptr_t)tokens);
     take_probabilities(w, v);
-    if (!stop) return;
+    if (!stop) return false;
     const char *why = json_string_value(json_object_get(v, "stop_type"));
     w->finish = why && !strcmp(why, "limit") ? RF_FINISH_LENGTH : RF_FINISH_STOP;
     take_timings(w, v);
     uint32_t n = count_of(v, "tokens_evaluated");
     if (n) w->n_prompt = n;
+    return true;
 }
 
 /* Where the text is not to be read as usual, the server's tokenizer is asked first. */
@@ -328,7 +329,7 @@ static void take_usage(answer *w, const json_t *v) {
     w->n_cached = count_of(json_object_get(u, "prompt_tokens_details"), "cached_tokens");
 }
 
-static void on_chat(answer *w, const json_t *v) {
+static bool on_chat(answer *w, const json_t *v) {
     const json_t *choice = json_array_get(json_object_get(v, "choices"), 0), *delta = json_object_get(choice, "delta");
     const char *finish = json_string_value(json_object_get(choice, "finish_reason"));
     take_part(w, delta, "reasoning_content", true);
@@ -336,6 +337,7 @@ static void on_chat(answer *w, const json_t *v) {
     if (finish) w->finish = !strcmp(finish, "length") ? RF_FINISH_LENGTH : RF_FINISH_STOP;
     take_timings(w, v);
     take_usage(w, v);
+    return false; /* [DONE] is */
 }
 
 /* An answer that came to the end of the context: how much that is. */
