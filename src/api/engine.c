@@ -194,6 +194,12 @@ static void on_logits(void *user, uint32_t pos, const float *row, uint32_t n_voc
     r->cb(r->user, &ev);
 }
 
+static void on_embedding(void *user, const float *row, uint32_t n_embd) {
+    rf_request *r = user;
+    rf_event ev = {.kind = RF_EVENT_EMBEDDING, .row = row, .n_embd = n_embd};
+    r->cb(r->user, &ev);
+}
+
 static void on_prompt(void *user, uint32_t done, uint32_t total) {
     rf_request *r = user;
     rf_event ev = {.kind = RF_EVENT_PROMPT, .prompt_done = done, .prompt_total = total};
@@ -245,7 +251,7 @@ rf_request_params rf_request_defaults(void) {
 static sched_params translate(const rf_request_params *p, rf_request *r) {
     sched_params q = {.prompt = p->tokens,
                       .n_prompt = p->n_tokens,
-                      .max_tokens = p->logits ? 0 : p->max_tokens,
+                      .max_tokens = p->logits || p->embedding ? 0 : p->max_tokens,
                       .ignore_eos = p->ignore_eos,
                       .stop = p->stop,
                       .n_stop = p->n_stop,
@@ -268,6 +274,7 @@ static sched_params translate(const rf_request_params *p, rf_request *r) {
     q.sampling.n_bias = p->n_logit_bias;
     q.events = (sched_events){.token = on_token, .prompt = on_prompt, .finished = on_finished, .failed = on_failed};
     if (p->logits) q.events.logits = on_logits;
+    if (p->embedding) q.events.embedding = on_embedding;
     return q;
 }
 

@@ -105,7 +105,7 @@ static void note_exchange(job_own *o, const exchange *x) {
 static job_own *job_new(app *a, exchange *x, const job_options *opt) {
     job_own *o = mem_zalloc(sizeof *o);
     if (!o) return NULL;
-    const uint32_t n = opt->n ? opt->n : 1;
+    const uint32_t n = (opt->n ? opt->n : 1) * (opt->prompts ? opt->n_prompts : 1);
     o->all = a->jobs;
     o->opt = *opt;
     o->j = (job){.app = a, .x = x, .user = opt->user, .n = n, .started_us = clock_us(), .seed = opt->params.seed};
@@ -122,34 +122,49 @@ static job_own *job_new(app *a, exchange *x, const job_options *opt) {
     return o;
 }
 
-/* *started: how many choices did. The server's own limit on time holds whatever a client asks for. */
-static bool start_choices(job_own *o, uint32_t *started, rf_error *e) {
+/* The server's own limit on time holds whatever a client asks for. */
+static bool start_choice(job_own *o, uint32_t i, rf_error *e) {
     rf_request_params p = o->opt.params;
+    const uint32_t n = o->opt.n ? o->opt.n : 1;
     const int64_t limit = o->j.app->opt->timeout_us;
     if (limit > 0 && (p.timeout_us <= 0 || p.timeout_us > limit)) p.timeout_us = limit;
-    for (*started = 0; *started < o->j.n; ++*started) {
-        job_choice *c = &o->choice[*started];
-        if (!rf_request_start(&c->request, o->j.app->engine, &p, on_event, c, e)) return false;
-        p.seed++;
+    if (o->opt.prompts) {
+        p.tokens = o->opt.prompts[i / n].ids;
+        p.n_tokens = o->opt.prompts[i / n].n;
     }
+    p.seed += i % n;
+    return rf_request_start(&o->choice[i].request, o->j.app->engine, &p, on_event, &o->choice[i], e);
+}
+
+static bool start_choices(job_own *o, rf_error *e) {
+    const uint32_t most = o->opt.window && o->opt.window < o->j.n ? o->opt.window : o->j.n;
+    for (; o->n_started < most; o->n_started++)
+        if (!start_choice(o, o->n_started, e)) return o->opt.window && o->n_started;
     return true;
 }
 
+/* Those that never started end here. */
+static void skip_rest(job_own *o) {
+    for (; o->n_started < o->j.n; o->n_started++) {
+        o->choice[o->n_started].ended = true;
+        o->j.n_ended++;
+    }
+}
+
 static void cancel_choices(job_own *o) {
+    skip_rest(o);
     for (uint32_t i = 0; i < o->j.n; i++)
         if (o->choice[i].request) rf_request_cancel(o->choice[i].request);
 }
 
 /* Those that started before one was refused end unseen, in their own time. */
-static void refuse(job_own *o, uint32_t started) {
+static void refuse(job_own *o) {
     o->j.x = NULL;
-    if (!started) {
+    if (!o->n_started) {
         jobs_drop(o->all, o);
         return;
     }
     o->refused = true;
-    for (uint32_t i = started; i < o->j.n; i++) o->choice[i].ended = true;
-    o->j.n_ended = o->j.n - started;
     cancel_choices(o);
 }
 
@@ -178,10 +193,9 @@ job *job_start(app *a, exchange *x, const job_options *opt) {
     }
     jobs_add(a->jobs, o);
     rf_error e;
-    uint32_t started;
-    if (!start_choices(o, &started, &e)) {
+    if (!start_choices(o, &e)) {
         const char *field = refused_field(opt, &e);
-        refuse(o, started);
+        refuse(o);
         reply_error(x, &e, field);
         return NULL;
     }
@@ -279,12 +293,26 @@ static void end_choice(job_own *o, job_choice *c, const job_event *ev) {
     c->request = NULL;
 }
 
+/* In the place of one that ended. A full queue is waited for while others of this job run: their end tries again. */
+static void start_next(job_own *o) {
+    rf_error e;
+    if (o->n_started == o->j.n) return;
+    if (start_choice(o, o->n_started, &e)) {
+        o->n_started++;
+    } else if (o->j.n_ended == o->n_started || !e.retry) {
+        end_failed(o, &o->choice[o->n_started], &e);
+        cancel_choices(o);
+    }
+}
+
 static void end_job(job_own *o);
 
 static void deliver_one(job_own *o, const packed *p) {
     const job_event ev = unpack(o, p);
-    if (ev.kind == JOB_FINISHED || ev.kind == JOB_FAILED) end_choice(o, &o->choice[p->choice], &ev);
+    const bool ended = ev.kind == JOB_FINISHED || ev.kind == JOB_FAILED;
+    if (ended) end_choice(o, &o->choice[p->choice], &ev);
     if (o->j.x && o->opt.event) o->opt.event(&o->j, &ev);
+    if (ended) start_next(o);
 }
 
 void job_deliver(job_own *o) {
@@ -312,8 +340,6 @@ static request_record make_record(const job_own *o, int http) {
                         .decode_us = end->predicted_us,
                         .ttft_us = j->first_us ? j->first_us - o->received_us : 0,
                         .total_us = o->ended_us - o->received_us,
-                        .n_prompt = end->n_prompt,
-                        .n_cached = end->n_cached,
                         .n_choices = j->n,
                         .waited_for = end->waited_for,
                         .error = j->failed ? &j->error : NULL,
@@ -331,6 +357,9 @@ static request_record make_record(const job_own *o, int http) {
     for (uint32_t i = 0; i < j->n; i++) {
         r.n_predicted += o->choice[i].n_predicted;
         r.n_preempted += j->end[i].n_preempted;
+        if (i % (o->opt.n ? o->opt.n : 1)) continue; /* choices share their prompt */
+        r.n_prompt += j->end[i].n_prompt;
+        r.n_cached += j->end[i].n_cached;
     }
     return r;
 }

@@ -27,8 +27,19 @@ typedef struct {
 } job_event;
 
 typedef struct {
+    const int32_t *ids;
+    size_t n;
+} job_prompt;
+
+typedef struct {
     rf_request_params params; /* borrowed until job_start returns; choice i draws with seed + i */
     uint32_t n;               /* choices; 1 */
+    /* Several prompts in params' place, each with n choices: choice i is number i % n of prompt i / n. NULL: params' alone. */
+    const job_prompt *prompts;
+    uint32_t n_prompts;
+    /* Choices in the engine at once, the others follow as these end; then prompts and params' lists live until `released`.
+     * 0: all of them. */
+    uint32_t window;
     const char *operation, *route;
     bool stream;
     /* An event of a choice. After the last choice's FINISHED or FAILED, done: the route replies and the exchange ends. */

@@ -28,6 +28,7 @@ struct job_own {
     bool refused;         /* some choice could not start: those that did end unseen */
     ring *ring;
     job_choice *choice; /* [n] */
+    uint32_t n_started;
     job_options opt;    /* params' lists are not ours */
     char request_id[129], traceparent[64];
     uint64_t received_unix_ns;

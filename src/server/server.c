@@ -275,7 +275,7 @@ bool server_run(const server_options *opt, rf_model *m, rf_engine *g, void (*rea
     if (!server_check(opt, e)) return false;
     server *s = mem_zalloc(sizeof *s);
     if (!s) return failed(e, ERR_NOMEM, "server");
-    s->app = (app){.opt = opt, .model = m, .engine = g};
+    s->app = (app){.opt = opt, .model = m, .engine = g, .loop = &s->loop};
     s->n_most = server_raise_files(opt->max_connections);
     bool ok = start_loop(s, e);
     if (ok && opt->tls_cert) ok = (s->tls = tls_context_new(opt->tls_cert, opt->tls_key, e)) != NULL;
