@@ -9,13 +9,14 @@
 
 void answer_begin(answer *w, const args *a) {
     *w = (answer){.a = a, .show = !a->json};
-    think_start(&w->split, false, (str){0});
+    reasoning_begin(&w->split, NULL, false);
     if (a->json) w->tokens = json_array();
     if (a->json && a->top_logprobs >= 0) w->logprobs = json_array();
 }
 
 void answer_free(answer *w) {
-    strbuf_free(&w->split.held);
+    reasoning_free(&w->split);
+    for (uint32_t i = 0; i < w->n_tag; i++) rf_free(w->tag[i].text);
     strbuf_free(&w->text);
     strbuf_free(&w->thinking);
     json_decref(w->tokens);
@@ -44,23 +45,38 @@ static void dim(answer *w, bool on) {
     if (!on) put(w, "\n\n", 2);
 }
 
-void answer_add_part(answer *w, bool thinking, const char *p, size_t n) {
-    strbuf_add(thinking ? &w->thinking : &w->text, p, n);
-    if (!w->show || (thinking && !w->show_think)) return;
+/* What came after the first `from` bytes is shown, where it is to be. */
+static void show(answer *w, bool thinking, size_t from) {
+    const strbuf *b = thinking ? &w->thinking : &w->text;
+    if (b->n == from || !w->show || (thinking && !w->show_think)) return;
     dim(w, thinking);
-    put(w, p, n);
+    put(w, b->p + from, b->n - from);
 }
 
-static void add_split(void *user, bool thinking, const char *p, size_t n) { answer_add_part(user, thinking, p, n); }
+void answer_add_part(answer *w, bool thinking, const char *p, size_t n) {
+    strbuf *b = thinking ? &w->thinking : &w->text;
+    size_t from = b->n;
+    strbuf_add(b, p, n);
+    show(w, thinking, from);
+}
 
 static void hide_note(answer *w) {
     if (w->note_shown) fprintf(stderr, "\r%60s\r", "");
     w->note_shown = false;
 }
 
-void answer_add(answer *w, const char *p, size_t n) {
+static void feed(answer *w, const char *p, size_t n) {
+    size_t thought = w->thinking.n, said = w->text.n;
+    reasoning_feed(&w->split, p, n, &w->thinking, &w->text);
+    show(w, true, thought);
+    show(w, false, said);
+}
+
+void answer_add(answer *w, int32_t id, const char *p, size_t n) {
     hide_note(w);
-    if (n) think_add(&w->split, p, n, add_split, w);
+    for (uint32_t i = 0; n == 0 && i < w->n_tag; i++)
+        if (w->tag[i].id == id) p = w->tag[i].text, n = strlen(p);
+    if (n) feed(w, p, n);
 }
 
 void answer_add_token(answer *w, int32_t id, float logprob, const rf_alternative *top, uint32_t n_top) {
@@ -75,13 +91,47 @@ void answer_add_token(answer *w, int32_t id, float logprob, const rf_alternative
 
 void answer_end(answer *w) {
     hide_note(w);
-    think_end(&w->split, add_split, w);
+    size_t thought = w->thinking.n, said = w->text.n;
+    reasoning_end(&w->split, &w->thinking, &w->text);
+    show(w, true, thought);
+    show(w, false, said);
     if (w->dimmed) dim(w, false);
 }
 
 void answer_fail(answer *w, const rf_error *e) {
     w->failed = true;
     w->error = *e;
+}
+
+/* --- tags of thinking ------------------------------------------------------------------------------------------------- */
+static void note_tag(answer *w, const rf_model *m, const char *tag) {
+    int32_t *ids = NULL;
+    size_t n = 0;
+    if (!rf_tokenize(m, tag, strlen(tag), RF_NO_SPECIAL, &ids, &n, NULL)) return;
+    for (size_t i = 0; i < n && w->n_tag < ANSWER_TAG_TOKENS; i++) {
+        char *shown = NULL, *text = NULL;
+        size_t n_shown = 0, n_text = 0;
+        bool ok = rf_detokenize(m, &ids[i], 1, false, &shown, &n_shown, NULL);
+        if (ok && n_shown == 0 && rf_detokenize(m, &ids[i], 1, true, &text, &n_text, NULL))
+            w->tag[w->n_tag++] = (tag_token){ids[i], text};
+        rf_free(shown);
+    }
+    rf_free(ids);
+}
+
+static bool from_input(const rf_prompt *p, size_t from) {
+    for (size_t i = 0; i < p->n_input; i++)
+        if (p->input[i].at + p->input[i].n > from) return true;
+    return false;
+}
+
+void answer_split(answer *w, const rf_model *m, str tmpl, const rf_prompt *prompt) {
+    const reasoning_tags *tags = reasoning_tags_of(tmpl);
+    size_t n = prompt->n, k = strlen(tags->open);
+    while (n && strchr(" \n\t\r", prompt->text[n - 1])) n--;
+    bool own = n >= k && !from_input(prompt, n - k); /* a user's text is no tag */
+    if (!w->a->special) note_tag(w, m, tags->open), note_tag(w, m, tags->close);
+    reasoning_begin(&w->split, tags, own && reasoning_is_open(tags, (str){prompt->text, prompt->n}));
 }
 
 /* --- at its end ------------------------------------------------------------------------------------------------------- */
@@ -123,8 +173,7 @@ static void print_summary(const answer *w) {
 }
 
 int answer_finish(answer *w) {
-    if (w->text.failed || w->thinking.failed || w->split.held.failed)
-        return cli_error("memory.exhausted", "no memory for the text");
+    if (w->text.failed || w->thinking.failed) return cli_error("memory.exhausted", "no memory for the text");
     if (w->show && w->started && !cli_put("\n", 1)) return EXIT_FAILED; /* nobody listens: say no more */
     if (w->failed) return cli_fail(&w->error);
     int rc = w->a->json ? print_json(w) : 0;

@@ -5,11 +5,20 @@
 #define ROCMFORGE_CLI_ANSWER_H
 
 #include "cli/cli.h"
-#include "cli/think.h"
+#include "server/reasoning.h"
+
+enum { ANSWER_TAG_TOKENS = 8 };
+
+typedef struct {
+    int32_t id;
+    char *text; /* of the library: rf_free */
+} tag_token;
 
 typedef struct {
     const args *a;
-    think split;     /* begun by whoever makes the answer, unless it comes split */
+    reasoning split;                  /* begun where an answer is split here; else all is text */
+    tag_token tag[ANSWER_TAG_TOKENS]; /* control tokens that stand for tags of thinking: they come without a text */
+    uint32_t n_tag;
     bool chat;       /* summary and JSON say what only conversations have */
     bool show;       /* text goes to standard output as it comes */
     bool show_think; /* thinking, too, dimmed on terminals */
@@ -31,7 +40,9 @@ void answer_begin(answer *w, const args *a);
 void answer_free(answer *w);
 
 void answer_progress(answer *w, uint32_t done, uint32_t total); /* of the prompt, for terminals */
-void answer_add(answer *w, const char *p, size_t n);            /* text as generated: split here */
+/* The answer to this prompt is to be split by the tags that the template speaks of. */
+void answer_split(answer *w, const rf_model *m, str tmpl, const rf_prompt *prompt);
+void answer_add(answer *w, int32_t id, const char *p, size_t n); /* a token's text as generated: split here */
 void answer_add_part(answer *w, bool thinking, const char *p, size_t n);
 void answer_add_token(answer *w, int32_t id, float logprob, const rf_alternative *top, uint32_t n_top);
 void answer_end(answer *w);                     /* nothing more comes */

@@ -34,13 +34,19 @@ static bool too_long(const chat *c, size_t n, rf_error *e) {
     return false;
 }
 
+static str template_of(const chat *c) {
+    size_t n = c->n_tmpl;
+    const char *t = c->tmpl ? c->tmpl : rf_model_template(c->m, &n);
+    return (str){t, t ? n : 0};
+}
+
 /* The prompt's ids, and how its answer begins. */
 static bool prompt_ids(chat *c, json_t *messages, answer *w, int32_t **ids, size_t *n, rf_error *e) {
     rf_prompt p = {0};
     char *request = request_text(c, messages);
     bool ok = request ? rf_render(&p, c->m, c->tmpl, c->n_tmpl, request, strlen(request), e) : out_of_memory(e);
     rf_free(request);
-    if (ok) think_start(&w->split, c->thinks, (str){p.text, p.n});
+    if (ok) answer_split(w, c->m, template_of(c), &p);
     ok = ok && rf_tokenize_prompt(c->m, &p, ids, n, e);
     rf_prompt_free(&p);
     return ok && *n > c->n_context ? too_long(c, *n, e) : ok;
@@ -235,14 +241,11 @@ static int read_options(chat *c, const args *a) {
 static int open_engine(chat *c) {
     rf_engine_options opt = cli_engine_options(&c->a);
     int rc = cli_open_model(&c->m, &c->a);
-    size_t n = c->n_tmpl;
-    const char *tmpl = c->tmpl ? c->tmpl : rc ? NULL : rf_model_template(c->m, &n);
-    if (!rc && !tmpl)
+    if (!rc && !template_of(c).n)
         return cli_error("template.missing",
                          "%.200s has no chat template: give one with --chat-template-file, or use "
                          "rocmforge generate",
                          c->a.model);
-    if (!rc) c->thinks = think_in_template((str){tmpl, n});
     if (!rc) rc = cli_open_engine(&c->g, c->m, &opt, &c->a);
     if (!rc) c->n_context = rf_engine_context(c->g);
     return rc;

@@ -16,7 +16,6 @@ typedef struct {
     char *tmpl;     /* --chat-template-file; NULL: the model's own */
     size_t n_tmpl;
     json_t *kwargs; /* of the template */
-    bool thinks;    /* the template knows of thinking */
     talk talk;
     strbuf unanswered;          /* what was said last, but got no answer: /regen says it again */
     uint32_t n_regen;           /* of the last answer: each has another seed */

@@ -18,7 +18,7 @@ static void on_event(void *user, const rf_event *ev) {
     running *run = user;
     switch (ev->kind) {
     case RF_EVENT_TOKEN:
-        answer_add(run->w, ev->text, ev->n_text);
+        answer_add(run->w, ev->id, ev->text, ev->n_text);
         answer_add_token(run->w, ev->id, ev->logprob, ev->top, ev->n_top);
         if (run->w->deaf) rf_request_cancel(run->r);
         break;

@@ -262,7 +262,7 @@ static void take_probabilities(answer *w, const json_t *v) {
 static bool on_completion(answer *w, const json_t *v) {
     const json_t *content = json_object_get(v, "content"), *tokens = json_object_get(v, "tokens");
     bool stop = json_is_true(json_object_get(v, "stop"));
-    if (json_is_string(content)) answer_add(w, json_string_value(content), json_string_length(content));
+    if (json_is_string(content)) answer_add(w, -1, json_string_value(content), json_string_length(content));
     if (w->tokens && !stop) json_array_extend(w->tokens, (json_t *)(uintptr_t)tokens);
     take_probabilities(w, v);
     if (!stop) return false;
