@@ -34,6 +34,9 @@ status api_check_graph(const rf_model *m, err *e); /* what the file's weights an
 status api_check_memory(const rf_model *m, const api_shape *s, backend *b, err *e);
 uint64_t api_available_bytes(void); /* what this process may still take: the system's and its control group's word */
 
+/* Of caches that may be exchanged: a hash of all of the file and of the pages' shape. Reads the whole file. */
+void api_cache_identity(uint64_t out[2], const rf_model *m, const exec_options *x);
+
 /* What was made from the file's bytes, or refused because of them, counts only if the file still is what was opened. */
 status api_if_unchanged(const gguf *file, status s, err *e); /* s, or ERR_FILE_CHANGED; file NULL: s */
 

@@ -4,6 +4,7 @@
 #include "backend/cpu/cpu.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "kv/disk.h"
 #include "sched/sched.h"
 
 #include <pthread.h>
@@ -12,10 +13,12 @@
 #include <string.h>
 
 struct rf_engine {
-    rf_model *model;
+    rf_model *model; /* borrowed */
     exec *x;
+    kv_disk *disk; /* NULL: none */
     sched *sched;
     api_shape shape;
+    uint32_t queue;
     int64_t load_us;
     pthread_t thread;
     bool running;
@@ -60,21 +63,68 @@ static status start(rf_engine *g, err *e) {
     return rc ? fail(e, ERR_NOMEM, "cannot start the engine's thread: %s", strerror(rc)) : OK;
 }
 
+enum { QUEUE_DEFAULT = 1000, STEP_MS_MOST = 60000 };
+
+static status scheduling(sched_options *out, const api_shape *shape, const rf_engine_options *opt, err *e) {
+    static const char *const names[] = {[CHUNK_ADAPTIVE] = "adaptive", [CHUNK_FIXED] = "fixed", [CHUNK_NONE] = "none"};
+    *out = (sched_options){.context = shape->context,
+                           .parallel = shape->parallel,
+                           .queue = opt->queue ? opt->queue : QUEUE_DEFAULT,
+                           .chunk = opt->chunk,
+                           .step_us = (int64_t)opt->step_ms * 1000,
+                           .no_prefix = opt->no_prefix_cache};
+    if (opt->kv_cache_dir && opt->no_prefix_cache)
+        return fail(e, ERR_USAGE, "a folder for the prefix cache, and no prefix cache: give one of the two");
+    if (opt->step_ms > STEP_MS_MOST)
+        return fail(e, ERR_RANGE, "steps of %u ms: give 1 to %d", opt->step_ms, STEP_MS_MOST);
+    if (!opt->chunking) return OK;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        out->chunking = (chunk_strategy)i;
+        if (strcmp(opt->chunking, names[i]) == 0) return OK;
+    }
+    return fail(e, ERR_USAGE, "chunking %s: give adaptive, fixed or none", opt->chunking);
+}
+
+enum { DISK_GIB_DEFAULT = 4 };
+
+static status open_disk(rf_engine *g, const rf_engine_options *opt, const uint64_t identity[2], err *e) {
+    kv_disk_options o = {.dir = opt->kv_cache_dir,
+                         .max_bytes = opt->kv_cache_bytes ? opt->kv_cache_bytes : (uint64_t)DISK_GIB_DEFAULT << 30,
+                         .identity = {identity[0], identity[1]},
+                         .page_tokens = g->shape.exec.page_tokens,
+                         .max_tokens = g->shape.context,
+                         .page_bytes = exec_page_bytes(g->x)};
+    return kv_disk_open(&g->disk, &o, e);
+}
+
+/* Everything but the thread; what there is on failure is the caller's to close. */
+static status open_parts(rf_engine *g, const rf_engine_options *opt, err *e) {
+    rf_model *m = g->model;
+    sched_options so;
+    status s = api_shape_make(&g->shape, m, opt, e);
+    if (!s) s = scheduling(&so, &g->shape, opt, e);
+    if (s) return s;
+    g->queue = so.queue;
+    backend *b = NULL;
+    s = api_open_backend(&b, &g->shape, e);
+    if (!s && (s = api_check_memory(m, &g->shape, b, e))) b->ops->close(b);
+    if (s) return s;
+    uint64_t identity[2];
+    if (opt->kv_cache_dir) api_cache_identity(identity, m, &g->shape.exec);
+    s = exec_open(&g->x, m->file, &g->shape.exec, &b, 1, opt->progress, opt->user, e);
+    if (!s && opt->kv_cache_dir) s = open_disk(g, opt, identity, e);
+    so.disk = g->disk;
+    return s ? s : sched_open(&g->sched, g->x, m->text, &g->shape.exec, &so, e);
+}
+
 bool rf_engine_open(rf_engine **out, rf_model *m, const rf_engine_options *opt, rf_error *e) {
     static const rf_engine_options defaults;
-    if (!opt) opt = &defaults;
     *out = NULL;
     err why = {0};
     int64_t t0 = clock_us();
     rf_engine *g = mem_zalloc(sizeof *g);
-    status s = g ? api_shape_make(&g->shape, m, opt, &why) : fail(&why, ERR_NOMEM, "engine");
-    backend *b = NULL;
-    if (!s) s = api_open_backend(&b, &g->shape, &why);
-    if (!s && (s = api_check_memory(m, &g->shape, b, &why))) b->ops->close(b);
-    if (!s) s = exec_open(&g->x, m->file, &g->shape.exec, &b, 1, opt->progress, opt->user, &why);
-    sched_options so = {.context = g ? g->shape.context : 0, .parallel = g ? g->shape.parallel : 0};
-    if (!s) s = sched_open(&g->sched, g->x, m->text, &g->shape.exec, &so, &why);
     if (g) g->model = m;
+    status s = g ? open_parts(g, opt ? opt : &defaults, &why) : fail(&why, ERR_NOMEM, "engine");
     if (!s) s = start(g, &why);
     if (!s) g->load_us = clock_us() - t0;
     s = api_if_unchanged(m->file, s, &why);
@@ -98,6 +148,7 @@ void rf_engine_close(rf_engine *g) {
         pthread_mutex_destroy(&g->lock);
     }
     sched_close(g->sched);
+    kv_disk_close(g->disk);
     exec_close(g->x);
     mem_free(g);
 }
@@ -140,6 +191,12 @@ static void on_token(void *user, int32_t id, float logprob, const sample_top *to
 static void on_logits(void *user, uint32_t pos, const float *row, uint32_t n_vocab) {
     rf_request *r = user;
     rf_event ev = {.kind = RF_EVENT_LOGITS, .pos = pos, .n_vocab = n_vocab, .row = row};
+    r->cb(r->user, &ev);
+}
+
+static void on_embedding(void *user, const float *row, uint32_t n_embd) {
+    rf_request *r = user;
+    rf_event ev = {.kind = RF_EVENT_EMBEDDING, .row = row, .n_embd = n_embd};
     r->cb(r->user, &ev);
 }
 
@@ -194,12 +251,14 @@ rf_request_params rf_request_defaults(void) {
 static sched_params translate(const rf_request_params *p, rf_request *r) {
     sched_params q = {.prompt = p->tokens,
                       .n_prompt = p->n_tokens,
-                      .max_tokens = p->logits ? 0 : p->max_tokens,
+                      .max_tokens = p->logits || p->embedding ? 0 : p->max_tokens,
                       .ignore_eos = p->ignore_eos,
                       .stop = p->stop,
                       .n_stop = p->n_stop,
                       .n_top = p->n_top,
                       .special_text = p->special_text,
+                      .no_cache = p->no_cache,
+                      .timeout_us = p->timeout_us,
                       .user = r};
     q.sampling = sample_defaults();
     q.sampling.temperature = p->temperature;
@@ -215,6 +274,7 @@ static sched_params translate(const rf_request_params *p, rf_request *r) {
     q.sampling.n_bias = p->n_logit_bias;
     q.events = (sched_events){.token = on_token, .prompt = on_prompt, .finished = on_finished, .failed = on_failed};
     if (p->logits) q.events.logits = on_logits;
+    if (p->embedding) q.events.embedding = on_embedding;
     return q;
 }
 
@@ -268,7 +328,35 @@ void rf_request_free(rf_request *r) {
 void rf_engine_stats(const rf_engine *g, rf_stats *out) {
     sched_stats s;
     sched_get_stats(g->sched, &s);
-    *out = (rf_stats){.running = s.running, .waiting = s.waiting, .pages_total = s.pages_total};
+    *out = (rf_stats){.running = s.running,
+                      .waiting = s.waiting,
+                      .parallel = g->shape.parallel,
+                      .queue = g->queue,
+                      .page_tokens = g->shape.exec.page_tokens,
+                      .pages_total = s.pages_total,
+                      .pages_used = s.pages_used,
+                      .pages_cached = s.pages_cached,
+                      .steps = s.steps,
+                      .step_us = s.step_us,
+                      .tokens_computed = s.tokens_computed,
+                      .prompt_tokens = s.prompt_tokens,
+                      .cached_tokens = s.cached_tokens,
+                      .generated_tokens = s.generated_tokens,
+                      .prefix_queries = s.prefix.queries,
+                      .prefix_hits = s.prefix.hits,
+                      .preemptions = s.preemptions,
+                      .evictions = s.prefix.evictions,
+                      .pages_copied = s.pages_copied,
+                      .disk_pages = s.disk.pages,
+                      .disk_bytes = s.disk.bytes,
+                      .disk_loaded = s.disk.loaded,
+                      .disk_dropped = s.disk.dropped,
+                      .waited_queue = s.waited_queue,
+                      .waited_kv = s.waited_kv,
+                      .waited_batch = s.waited_batch,
+                      .waited_prefix = s.waited_prefix,
+                      .last_batch_seqs = s.last_batch_seqs,
+                      .last_batch_tokens = s.last_batch_tokens};
 }
 
 char *rf_engine_memory(const rf_engine *g) {

@@ -70,6 +70,7 @@ status api_shape_make(api_shape *s, const rf_model *m, const rf_engine_options *
     if (pages > UINT32_MAX) return fail(e, ERR_RANGE, "a cache of %llu pages", (unsigned long long)pages);
     x->n_pages = (uint32_t)pages;
     x->passes = PASS_ALL;
+    x->hidden = true; /* rows of one d_model: next to nothing */
     return OK;
 }
 

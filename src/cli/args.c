@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum { FLAG, TEXT, INTEGER, NUMBER, STOP_LIST, BIAS_LIST } kind;
+typedef enum { FLAG, TEXT, INTEGER, NUMBER, BYTES, STOP_LIST, BIAS_LIST, TEXT_LIST } kind;
 
 typedef struct {
     const char *names; /* "-n --predict --max-tokens": the first long one names the environment twin */
@@ -41,13 +41,14 @@ static const option options[] = {
     {"-t --threads", TEXT, AT(bench_t), CMD_BENCH, 0, 0, "N[,N]", "threads [physical cores this process may use]"},
     {"-r --repetitions", INTEGER, AT(repeats), CMD_BENCH, 1, 1000, "N", "measure each so often [5]"},
     {"-o --output", TEXT, AT(format), CMD_BENCH, 0, 0, "md|json|csv", "form of the table [md]"},
-    {"-c --ctx-size", INTEGER, AT(context), CMD_GENERATE | CMD_LOGITS | CMD_PLAN, 0, 1 << 24, "N",
+    {"-c --ctx-size", INTEGER, AT(context), CMD_GENERATE | CMD_LOGITS | CMD_PLAN | CMD_SERVE, 0, 1 << 24, "N",
      "context in tokens; 0: the trained length, at most 8192 [0]"},
     {"--parallel", INTEGER, AT(parallel), CMD_PLAN, 1, 4096, "N", "sequences of full context to have room for [1]"},
+    {"-np --parallel", INTEGER, AT(parallel), CMD_SERVE, 1, 4096, "N", "sequences that run at once [8]"},
     {"-b --batch-size", INTEGER, AT(batch), CMD_ENGINE, 1, 1 << 20, "N",
      "most tokens handed to the engine at once; never above --ubatch-size here [2048]"},
     {"-ub --ubatch-size --ubatch", INTEGER, AT(ubatch), CMD_ENGINE, 1, 16384, "N", "tokens of one step [512]"},
-    {"-t --threads", INTEGER, AT(threads), CMD_GENERATE | CMD_LOGITS | CMD_PLAN, 1, 256, "N",
+    {"-t --threads", INTEGER, AT(threads), CMD_GENERATE | CMD_LOGITS | CMD_PLAN | CMD_SERVE, 1, 256, "N",
      "threads [physical cores this process may use]"},
     {"-ctk --cache-type-k", TEXT, AT(cache_k), CMD_ENGINE, 0, 0, "f16|f32|q8_0", "KV cache type of keys [f16]"},
     {"-ctv --cache-type-v", TEXT, AT(cache_v), CMD_ENGINE, 0, 0, "f16|f32|q8_0", "KV cache type of values [f16]"},
@@ -82,10 +83,61 @@ static const option options[] = {
     {"--tensors", FLAG, AT(tensors), CMD_INSPECT, 0, 0, NULL, "every tensor: type, shape, bytes"},
     {"--metadata", FLAG, AT(metadata), CMD_INSPECT, 0, 0, NULL, "every metadata key"},
     {"--graph", FLAG, AT(graph), CMD_INSPECT, 0, 0, NULL, "the computation graph as it would run"},
-    {"-q --quiet", FLAG, AT(quiet), CMD_GENERATE | CMD_LOGITS | CMD_BENCH, 0, 0, NULL,
+    {"-q --quiet", FLAG, AT(quiet), CMD_GENERATE | CMD_LOGITS | CMD_BENCH | CMD_SERVE, 0, 0, NULL,
      "no progress, device or speed on standard error"},
     {"--json", FLAG, AT(json), CMD_GENERATE | CMD_INSPECT | CMD_PLAN | CMD_DEVICES | CMD_TOKENIZE, 0, 0, NULL,
      "one JSON document on standard output"},
+    {"--log-level", TEXT, AT(log_level), CMD_ENGINE, 0, 0, "LEVEL",
+     "trace, debug, info, warn, error or off; also by module, as warn,server=debug [warn; serve: info]"},
+    {"--log-format", TEXT, AT(log_format), CMD_ENGINE, 0, 0, "human|json", "form of the log [human; in a file: json]"},
+    {"--log-file", TEXT, AT(log_file), CMD_ENGINE, 0, 0, "FILE", "append the log to a file [standard error]"},
+    {"--log-content", FLAG, AT(log_content), CMD_ENGINE, 0, 0, NULL, "prompts and answers may be logged, at debug"},
+    {"--host", TEXT, AT(host), CMD_SERVE, 0, 0, "HOST",
+     "address to listen at; other than loopback needs --api-key or --insecure [127.0.0.1]"},
+    {"--port", INTEGER, AT(port), CMD_SERVE, 0, 65535, "N", "port to listen at; 0: a free one, said [8080]"},
+    {"--addr", TEXT, AT(addr), CMD_SERVE, 0, 0, "HOST:PORT", "both at once"},
+    {"--queue", INTEGER, AT(queue), CMD_SERVE, 1, 1 << 20, "N", "requests that may wait; more are refused [1000]"},
+    {"--timeout", NUMBER, AT(timeout), CMD_SERVE, 0, 1 << 24, "SECONDS", "longest time of a request; 0: none [0]"},
+    {"--drain-seconds", INTEGER, AT(drain_seconds), CMD_SERVE, 0, 86400, "N",
+     "how long running requests may go on after SIGTERM or Ctrl-C [30]"},
+    {"--api-key", TEXT_LIST, AT(api_keys), CMD_SERVE, 0, 0, "KEY", "key that clients must bring; may be repeated"},
+    {"--api-key-file", TEXT, AT(api_key_file), CMD_SERVE, 0, 0, "FILE", "keys from a file, one a line"},
+    {"--insecure", FLAG, AT(insecure), CMD_SERVE, 0, 0, NULL, "listen beyond loopback without a key"},
+    {"--cors", TEXT_LIST, AT(cors), CMD_SERVE, 0, 0, "ORIGIN",
+     "web pages of this origin may ask (https://example.org); may be repeated"},
+    {"--allowed-host", TEXT_LIST, AT(allowed_hosts), CMD_SERVE, 0, 0, "NAME",
+     "Host name to answer to, beside those of loopback; may be repeated"},
+    {"-a --alias", TEXT, AT(alias), CMD_SERVE, 0, 0, "NAME", "the model's name in replies [the file's]"},
+    {"--strict-model", FLAG, AT(strict_model), CMD_SERVE, 0, 0, NULL, "refuse requests that name another model"},
+    {"--tls-cert --ssl-cert-file", TEXT, AT(tls_cert), CMD_SERVE, 0, 0, "FILE", "certificate chain, PEM"},
+    {"--tls-key --ssl-key-file", TEXT, AT(tls_key), CMD_SERVE, 0, 0, "FILE", "its private key, PEM"},
+    {"--max-body", BYTES, AT(max_body), CMD_SERVE, 1, 1 << 30, "BYTES", "largest request body, as 16M [16M]"},
+    {"--max-connections", INTEGER, AT(max_connections), CMD_SERVE, 1, 1 << 20, "N",
+     "connections at once [as many as open files allow]"},
+    {"--header-seconds", INTEGER, AT(header_seconds), CMD_SERVE, 1, 86400, "N",
+     "longest time from a request's first byte to the end of its headers [10]"},
+    {"--body-seconds", INTEGER, AT(body_seconds), CMD_SERVE, 1, 86400, "N",
+     "longest time of a request's body, which must also bring 1 KiB a second [60]"},
+    {"--idle-seconds", INTEGER, AT(idle_seconds), CMD_SERVE, 1, 86400, "N",
+     "how long a connection may wait without a request [75]"},
+    {"--stall-seconds", INTEGER, AT(stall_seconds), CMD_SERVE, 1, 86400, "N",
+     "a client that takes nothing of its reply for so long is dropped [30]"},
+    {"--chunking", TEXT, AT(chunking), CMD_SERVE, 0, 0, "none|fixed|adaptive",
+     "how prompts are read beside running generations [adaptive]"},
+    {"--chunk", INTEGER, AT(chunk), CMD_SERVE, 1, 16384, "N", "fixed: tokens of prompts a step [128]"},
+    {"--step-ms", INTEGER, AT(step_ms), CMD_SERVE, 1, 60000, "N", "adaptive: longest step beside generations [100]"},
+    {"--kv-cache-dir", TEXT, AT(kv_cache_dir), CMD_SERVE, 0, 0, "DIR", "keep pages of prompts here over restarts"},
+    {"--kv-cache-size", BYTES, AT(kv_cache_bytes), CMD_SERVE, 1, 1LL << 50, "BYTES", "most bytes there, as 4G [4G]"},
+    {"--kv-preset", TEXT, AT(kv_preset), CMD_SERVE, 0, 0, "small|medium|large", "size of the KV cache and its pages"},
+    {"--kv-tokens", INTEGER, AT(kv_tokens), CMD_SERVE, 1, 1 << 30, "N",
+     "tokens the KV cache holds [context times parallel, or what fits]"},
+    {"--no-prefix-cache", FLAG, AT(no_prefix_cache), CMD_SERVE, 0, 0, NULL, "compute every prompt anew"},
+    {"--chat-template-file", TEXT, AT(chat_template_file), CMD_SERVE, 0, 0, "FILE",
+     "chat template instead of the model's own"},
+    {"--no-slots", FLAG, AT(no_slots), CMD_SERVE, 0, 0, NULL, "no GET /slots"},
+    {"--trace-sample --trace-sample-rate", NUMBER, AT(trace_sample), CMD_SERVE, 0, 1, "X",
+     "share of requests whose spans are kept [0.1]"},
+    {"--max-traces", INTEGER, AT(max_traces), CMD_SERVE, 0, 1000000, "N", "requests kept for GET /traces [1000]"},
     {"-h --help", FLAG, AT(help), ~0u, 0, 0, NULL, "this text"},
 };
 enum { N_OPTIONS = sizeof options / sizeof *options };
@@ -122,6 +174,31 @@ static int set_number(args *a, const option *o, const char *name, const char *va
     return 0;
 }
 
+/* "16M", "4GiB": bytes, with a power of 1024 behind the number. */
+static int set_bytes(args *a, const option *o, const char *name, const char *value) {
+    static const char units[] = "KMGT";
+    char *end;
+    errno = 0;
+    long long n = strtoll(value, &end, 10);
+    if (end == value) return bad(name, value, "give a number of bytes, as 16M");
+    const char *unit = *end ? strchr(units, *end & ~32) : NULL;
+    int64_t factor = unit ? 1LL << 10 * (unit - units + 1) : 1, bytes;
+    const char *rest = end + (unit != NULL);
+    if (*rest && strcmp(rest, "iB") && strcmp(rest, "B")) return bad(name, value, "give a number of bytes, as 16M");
+    if (errno == ERANGE || __builtin_mul_overflow(n, factor, &bytes) || (double)bytes < o->lo || (double)bytes > o->hi)
+        return bad(name, value, "out of range");
+    memcpy((char *)a + o->at, &bytes, sizeof bytes);
+    return 0;
+}
+
+static int add_text(args *a, const option *o, const char *name, const char *value) {
+    args_list *l = (args_list *)(void *)((char *)a + o->at);
+    if (!*value) return bad(name, value, "is empty");
+    if (l->n == ARGS_MAX_LIST) return bad(name, value, "given more than 64 times");
+    l->item[l->n++] = value;
+    return 0;
+}
+
 static int add_bias(args *a, const char *name, const char *value) {
     char *end;
     long id = strtol(value, &end, 10);
@@ -142,6 +219,8 @@ static int set(args *a, const option *o, const char *name, const char *value) {
     case TEXT: memcpy((char *)a + o->at, &value, sizeof value); return 0;
     case INTEGER:
     case NUMBER: return set_number(a, o, name, value);
+    case BYTES: return set_bytes(a, o, name, value);
+    case TEXT_LIST: return add_text(a, o, name, value);
     case BIAS_LIST: return add_bias(a, name, value);
     case STOP_LIST:
         if (!*value) return bad(name, value, "an empty stop text would stop at once");
@@ -188,6 +267,29 @@ static int read_twins(parser *p, int i) {
     return 0;
 }
 
+/* Spellings of the older ROCmForge; the twin of the option's own name wins. */
+static const char *const older_names[][2] = {
+    {"ROCMFORGE_BIND_ADDRESS", "--addr"},
+    {"ROCFORGE_BIND_ADDRESS", "--addr"},
+    {"ROCMORGE_TRACE_SAMPLE_RATE", "--trace-sample"},
+    {"ROCFORGE_TRACE_SAMPLE_RATE", "--trace-sample"},
+    {"ROCFORGE_MAX_TRACES", "--max-traces"},
+    {"ROCFORGE_LOG_LEVEL", "--log-level"},
+    {"ROCFORGE_LOG_FORMAT", "--log-format"},
+    {"ROCFORGE_LOG_FILE", "--log-file"},
+};
+
+static int read_older_names(parser *p, int i) {
+    const option *o = &options[i];
+    for (size_t k = 0; k < sizeof older_names / sizeof *older_names && !p->from_env[i]; k++) {
+        const char *value = getenv(older_names[k][0]);
+        if (!value || !*value || !has_name(o, older_names[k][1], strlen(older_names[k][1]))) continue;
+        p->from_env[i] = true;
+        return set(p->a, o, older_names[k][0], value);
+    }
+    return 0;
+}
+
 /* Variables of the older ROCmForge that mean nothing here; each is answered with what to use instead. */
 static const char *const obsolete[][2] = {
     {"ROCFORGE_GPU_DEVICE", "--device"},
@@ -209,7 +311,10 @@ static int read_environment(parser *p) {
         }
     int rc = 0;
     for (int i = 0; !rc && i < N_OPTIONS; i++)
-        if ((options[i].commands & p->command) && options[i].at != AT(help)) rc = read_twins(p, i);
+        if ((options[i].commands & p->command) && options[i].at != AT(help)) {
+            rc = read_twins(p, i);
+            if (!rc) rc = read_older_names(p, i);
+        }
     return rc;
 }
 
@@ -217,32 +322,10 @@ static int read_environment(parser *p) {
 
 /* Options of llama.cpp that INTERFACE promises for later: named as such, so that nobody hunts for a typing error. */
 static const char *const planned[] = {
-    "-tb",
-    "--threads-batch",
-    "-ngl",
-    "--n-gpu-layers",
-    "-fa",
-    "--flash-attn",
-    "--typical",
-    "--dry-",
-    "--xtc-",
-    "--mirostat",
-    "--grammar",
-    "--grammar-file",
-    "-j",
-    "--json-schema",
-    "--lora",
-    "--mlock",
-    "--no-mmap",
-    "--override-kv",
-    "--rope-",
-    "--yarn-",
-    "--chat-template-file",
-    "--log-level",
-    "--log-format",
-    "--log-file",
-    "--tokenizer",
-    "--host",
+    "-tb",       "--threads-batch", "-ngl",        "--n-gpu-layers", "-fa",       "--flash-attn",
+    "--typical", "--dry-",          "--xtc-",      "--mirostat",     "--grammar", "--grammar-file",
+    "-j",        "--json-schema",   "--lora",      "--mlock",        "--no-mmap", "--override-kv",
+    "--rope-",   "--yarn-",         "--tokenizer",
 };
 
 static int unknown_option(const char *arg, size_t n) {
@@ -256,13 +339,14 @@ static int unknown_option(const char *arg, size_t n) {
 }
 
 /* Two ways to say one thing: naming one on the command line replaces the other's value from the environment. */
-static const size_t either[][2] = {{AT(prompt), AT(file)}, {AT(tokens), AT(tokens_file)}};
+static const size_t either[][2] = {{AT(prompt), AT(file)}, {AT(tokens), AT(tokens_file)}, {AT(host), AT(addr)}};
 
 static void replace_environment(parser *p, int k) {
     args *a = p->a;
     const option *o = &options[k];
     if (p->from_env[k] && o->kind == STOP_LIST) a->n_stop = 0;
     if (p->from_env[k] && o->kind == BIAS_LIST) a->n_bias = 0;
+    if (p->from_env[k] && o->kind == TEXT_LIST) ((args_list *)(void *)((char *)a + o->at))->n = 0;
     p->from_env[k] = false;
     for (size_t i = 0; i < 2 * sizeof either / sizeof *either; i++) {
         if (o->kind != TEXT || either[i / 2][i % 2] != o->at) continue;
@@ -313,6 +397,7 @@ int args_parse(args *a, unsigned command, int argc, char **argv) {
     *a = (args){.command = command, .max_tokens = -1, .seed = -1, .repeats = 5, .temperature = (double)d.temperature};
     a->top_k = d.top_k, a->top_p = (double)d.top_p, a->min_p = (double)d.min_p, a->repeat_last_n = d.repeat_last_n;
     a->repeat_penalty = (double)d.repeat_penalty, a->top_logprobs = -1;
+    a->port = -1, a->drain_seconds = -1, a->trace_sample = -1, a->max_traces = -1;
     parser p = {.a = a, .command = command};
     int rc = read_environment(&p);
     bool only_operands = false;

@@ -41,8 +41,8 @@ int cli_error(const char *code, const char *fmt, ...) {
 }
 
 /* Codes that say: the value given is out of range, or asks for what is not built. */
-static const char *const usage_codes[] = {"usage.argument", "usage.range", "request.token", "backend.cpu_tier",
-                                          "backend.unsupported"};
+static const char *const usage_codes[] = {"usage.argument",   "usage.range",         "request.token",
+                                          "backend.cpu_tier", "backend.unsupported", "server.tls"};
 
 int cli_fail(const rf_error *e) {
     fprintf(stderr, "rocmforge: error[%s]: %s\n", e->code, e->message);
@@ -261,7 +261,7 @@ int cli_open_engine(rf_engine **g, rf_model *m, const rf_engine_options *opt, co
         cli_note("device: %s: %s", json_string_value(json_object_get(dev, "name")),
                  json_string_value(json_object_get(dev, "reason")));
     uint32_t train = rf_model_context_train(m), context = rf_engine_context(*g);
-    if (!opt->context && a->command == CMD_GENERATE)
+    if (!opt->context && (a->command == CMD_GENERATE || a->command == CMD_SERVE))
         cli_note("context: %u tokens%s; -c sets another", context,
                  context == train ? " (the trained length)" : " (the model was trained with more)");
     if (cli_beyond_training(m, *g))

@@ -34,6 +34,9 @@ void cli_on_interrupt(rf_request *r);    /* the request they cancel from now on;
 void cli_hold_interrupts(bool on);       /* while on they only mark: results are being written */
 void cli_half_written(const char *path); /* the file to remove when they end the process; NULL: none */
 
+/* The log, as the arguments say; level: unless they do. 0, or the exit status after a message was printed. */
+int cli_open_log(const args *a, const char *level);
+
 /* Opens model and engine as the arguments say, with progress and the device line on standard error (unless quiet). */
 int cli_open_model(rf_model **m, const args *a);
 rf_engine_options cli_engine_options(const args *a);
@@ -50,6 +53,7 @@ int cmd_plan(const args *a);
 int cmd_bench(const args *a);
 int cmd_devices(const args *a);
 int cmd_completion(const args *a);
+int cmd_serve(const args *a);
 
 typedef struct {
     const char *name;

@@ -1,10 +1,13 @@
 #include "cli/cli.h"
 
+#include "base/log.h"
+
 #include <string.h>
 
 const cli_command cli_commands[] = {
     {"generate", CMD_GENERATE, cmd_generate, "generate MODEL [-p TEXT | -f FILE | < TEXT] [options]",
      "continue a text"},
+    {"serve", CMD_SERVE, cmd_serve, "serve MODEL [--host 127.0.0.1] [--port 8080] [options]", "answer over HTTP"},
     {"tokenize", CMD_TOKENIZE, cmd_tokenize, "tokenize MODEL < TEXT", "text on standard input to token ids"},
     {"detokenize", CMD_DETOKENIZE, cmd_detokenize, "detokenize MODEL < IDS", "token ids on standard input to text"},
     {"logits", CMD_LOGITS, cmd_logits, "logits MODEL --tokens IDS -o FILE", "logits at every position, as NPY"},
@@ -41,8 +44,8 @@ static const cli_command *find_command(const char *name) {
     return NULL;
 }
 
-static const char *const planned[] = {"chat",   "serve",  "perplexity", "embed",  "render",  "models", "quantize",
-                                      "doctor", "verify", "status",     "cancel", "context", "convert"};
+static const char *const planned[] = {"chat",   "perplexity", "embed",  "render", "models",  "quantize",
+                                      "doctor", "verify",     "status", "cancel", "context", "convert"};
 
 static int unknown(const char *name) {
     for (size_t i = 0; i < sizeof planned / sizeof *planned; i++)
@@ -72,5 +75,9 @@ int main(int argc, char **argv) {
     args a;
     int rc = args_parse(&a, c->bit, argc - 2, argv + 2);
     if (rc) return rc;
-    return a.help ? command_help(c) : cli_finish_output(c->run(&a));
+    if (a.help) return command_help(c);
+    rc = cli_open_log(&a, "warn");
+    if (!rc) rc = cli_finish_output(c->run(&a));
+    log_close();
+    return rc;
 }

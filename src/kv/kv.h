@@ -12,7 +12,10 @@
  * one position stands together.
  *
  * K is transposed so that a query meets sixteen keys per vector and every key's dot product is one fma chain in ascending
- * dimension, whatever computes it. All parts are 64-byte aligned. */
+ * dimension, whatever computes it. All parts are 64-byte aligned.
+ *
+ * There is no compaction, and nothing to compact: a sequence's page table names any pages in any order, so a free page is
+ * as good as any other, and what is lost is the unused end of each sequence's last page alone. */
 #ifndef ROCMFORGE_KV_KV_H
 #define ROCMFORGE_KV_KV_H
 
@@ -50,5 +53,9 @@ bool kv_pool_take(kv_pool *p, uint32_t *page); /* false: all are in use */
 void kv_pool_share(kv_pool *p, uint32_t page);
 void kv_pool_drop(kv_pool *p, uint32_t page);
 uint32_t kv_pool_n_free(const kv_pool *p);
+uint32_t kv_pool_n_holders(const kv_pool *p, uint32_t page); /* 0: free */
+/* Tells one listener when a page's holders become one (lone) or two of one: for who holds pages as long as others do not
+ * need them. lone NULL: no longer. */
+void kv_pool_watch(kv_pool *p, void (*lone)(void *ctx, uint32_t page, bool lone), void *ctx);
 
 #endif
