@@ -63,10 +63,10 @@ def raise_limit(n):
 
 
 async def crowded(server, golden):
-    before = crowd.private_kib(server.pid)
+    before = crowd.private_kib(server.process.pid)
     held = await open_idle(server.port, IDLE)
     await asyncio.sleep(0.5)
-    per_connection = (crowd.private_kib(server.pid) - before) / IDLE
+    per_connection = (crowd.private_kib(server.process.pid) - before) / IDLE
     stop = asyncio.Event()
     slow = asyncio.create_task(slow_senders(server.port, SLOW, stop))
     health = asyncio.create_task(health_times(server.port, stop))

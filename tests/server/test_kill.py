@@ -43,19 +43,19 @@ def damage(folder, rng):
     return 1
 
 
-def test_kill(serve, tmp_path):
+def test_kill(start, serve, tmp_path):
     rng = random.Random(4)
     folder = tmp_path / "pages"
     golden, damaged, cached = None, 0, 0
     for _ in range(KILLS):
-        server = serve(*options(folder), ends=False)
+        server = start(*options(folder))
         _, reply = asyncio.run(crowd.call(server.port, "POST", "/completion", BODY))
         golden = golden or reply["content"]
         assert reply["content"] == golden
         cached += reply["timings"]["cache_n"]
         asyncio.run(busy(server.port, rng))
-        os.kill(server.pid, signal.SIGKILL)
-        server.child.wait()
+        os.kill(server.process.pid, signal.SIGKILL)
+        server.process.wait()
         damaged += damage(folder, rng)
     server = serve(*options(folder))
     _, reply = asyncio.run(crowd.call(server.port, "POST", "/completion", BODY))

@@ -74,21 +74,29 @@ async def active(port):
     return health["checks"]["requests"]["active"] + health["checks"]["requests"]["queued"]
 
 
+async def fill(port):
+    """Every page of the KV cache is used once: memory that is planned becomes resident only then."""
+    for i in range(12):
+        status, _ = await crowd.call(port, "POST", "/completion", {"prompt": [100 + i] + [200 + i] * 479, "n_predict": 2})
+        assert status == 200
+
+
 async def soak(server, want):
+    await fill(server.port)
     await asyncio.gather(*[worker(server.port, i, time.monotonic() + SECONDS * 0.4, want) for i in range(16)])
     await asyncio.sleep(1)
-    warm = measure(server.pid)
+    warm = measure(server.process.pid)
     counts = await asyncio.gather(*[worker(server.port, 100 + i, time.monotonic() + SECONDS * 0.6, want) for i in range(16)])
     for _ in range(50):
         if not await active(server.port):
             break
         await asyncio.sleep(0.1)
     assert await active(server.port) == 0
-    return warm, measure(server.pid), sum(counts)
+    return warm, measure(server.process.pid), sum(counts)
 
 
 def test_soak(serve):
-    server = serve("--parallel", "8", "-c", "1024", "--queue", "64")
+    server = serve("--parallel", "8", "-c", "512", "--queue", "64")
     _, reply = asyncio.run(crowd.call(server.port, "POST", "/completion", GOLDEN))
     warm, after, count = asyncio.run(soak(server, reply["content"]))
     print(f"{count} requests after warm-up: memory {warm[0]} -> {after[0]} KiB, descriptors {warm[1]} -> {after[1]}")
