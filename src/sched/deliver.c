@@ -84,11 +84,24 @@ static void take_token(sched *s, sched_request *r) {
 
 /* --- rows --------------------------------------------------------------------------------------------------------------- */
 
+/* Rows come in ascending position, in whatever chunks the prompt was read: the sum's bits are the same. */
+static void add_hidden(sched *s, sched_request *r, uint32_t row) {
+    const float *h = exec_hidden(s->x, row);
+    for (uint32_t k = 0; k < s->d_model; k++) r->sum[k] += (double)h[k];
+}
+
 static void give_rows(sched *s, sched_request *r) {
     for (uint32_t i = r->out; i < r->out + r->n_out; i++) {
-        r->p.events.logits(r->p.user, (uint32_t)s->pos[s->out_row[i]], exec_logits(s->x, i), s->n_vocab);
+        if (r->p.events.logits)
+            r->p.events.logits(r->p.user, (uint32_t)s->pos[s->out_row[i]], exec_logits(s->x, i), s->n_vocab);
+        if (r->p.events.embedding) add_hidden(s, r, i);
         r->n_rows++;
     }
+}
+
+static void give_mean(const sched *s, sched_request *r) {
+    for (uint32_t k = 0; k < s->d_model; k++) r->mean[k] = (float)(r->sum[k] / r->n_rows);
+    r->p.events.embedding(r->p.user, r->mean, s->d_model);
 }
 
 /* --- a step's end --------------------------------------------------------------------------------------------------------- */
@@ -113,6 +126,7 @@ static void deliver_to(sched *s, sched_request *r, bool sampled) {
         request_to(r, REQUEST_DECODE);
     }
     if (!r->first_us) r->first_us = s->now_us;
+    if (r->p.events.embedding) give_mean(s, r);
     if (sampled)
         take_token(s, r);
     else
