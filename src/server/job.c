@@ -202,6 +202,7 @@ job *job_start(app *a, exchange *x, const job_options *opt) {
     x->user = &o->j;
     x->closed = on_exchange_closed;
     metrics_started(a->metrics);
+    log_prompt(o->request_id, a->model, opt->params.tokens, opt->params.n_tokens);
     return &o->j;
 }
 
@@ -393,6 +394,7 @@ static void end_job(job_own *o) {
     metrics_ended(a->metrics, &r);
     traces_add(a->traces, &r);
     log_request(&r);
+    for (uint32_t i = 0; i < j->n; i++) log_answer(o->request_id, i, job_text(j, i));
     drop_all_but_first(o);
     jobs_ended(o->all, o);
 }

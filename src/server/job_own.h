@@ -29,7 +29,7 @@ struct job_own {
     ring *ring;
     job_choice *choice; /* [n] */
     uint32_t n_started;
-    job_options opt;    /* params' lists are not ours */
+    job_options opt; /* params' lists are not ours */
     char request_id[129], traceparent[64];
     uint64_t received_unix_ns;
     int64_t received_us, ended_us, pinged_us;

@@ -52,12 +52,6 @@ json_t *openai_usage(uint64_t n_prompt, uint64_t n_completion, uint64_t n_cached
                      (json_int_t)n_cached);
 }
 
-json_t *openai_error(const rf_error *e) {
-    const char *type = e->http < 500 ? "invalid_request_error" : "server_error";
-    return json_pack("{s{so ss ss sn}}", "error", "message", json_text_of(str_of(e->message)), "type", type, "code",
-                     e->code, "param");
-}
-
 bool openai_check_model(fields *f) {
     const char *name = NULL;
     size_t n = 0;

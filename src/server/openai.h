@@ -17,7 +17,6 @@ const char *openai_fingerprint(app *a);      /* program version and a hash of th
 /* {prompt_tokens, completion_tokens, total_tokens, prompt_tokens_details {cached_tokens}, cached_tokens}; NULL: no memory */
 json_t *openai_usage(uint64_t n_prompt, uint64_t n_completion, uint64_t n_cached);
 uint64_t openai_random_seed(void);
-json_t *openai_error(const rf_error *e); /* {"error": {message, type, code, param}}, as an event of a stream */
 
 /* "model": any name, or with --strict-model the loaded one (404 model_not_found). false: it replied, f is closed. */
 bool openai_check_model(fields *f);

@@ -15,8 +15,8 @@ typedef struct {
     fields f;
     bool fields_open, base64;
     openai_input *in;
-    uint32_t n_in, n_embd;
-    float *rows; /* [n_in, n_embd] */
+    uint32_t n_in, n_embd, n_rows; /* n_rows: that came */
+    float *rows;                   /* [n_in, n_embd] */
     uint64_t n_tokens;
     job_prompt *prompts;
     json_t *warnings;
@@ -35,6 +35,8 @@ static void drop(call *c) {
 /* --- the reply -------------------------------------------------------------------------------------------------------- */
 
 static void keep_row(call *c, const job_event *ev) {
+    if (ev->n_embd != c->n_embd) return;
+    c->n_rows++;
     float *row = c->rows + (size_t)ev->choice * c->n_embd;
     double sum = 0;
     for (uint32_t i = 0; i < c->n_embd; i++) sum += (double)ev->row[i] * (double)ev->row[i];
@@ -100,10 +102,13 @@ static void on_event(job *j, const job_event *ev) {
 
 static void on_done(job *j) {
     static const rf_error cancelled = {"request.cancelled", "User", 400, false, "the request was cancelled"};
+    call *c = j->user;
     if (j->failed || j->cancelled)
         reply_error(j->x, j->failed ? &j->error : &cancelled, NULL);
+    else if (c->n_rows != c->n_in)
+        reply_fail(j->x, 500, "internal.bug", NULL, "the engine gave %u of %u vectors", c->n_rows, c->n_in);
     else
-        reply_json(j->x, 200, reply_of(j->user));
+        reply_json(j->x, 200, reply_of(c));
 }
 
 static void on_released(job *j) { drop(j->user); }

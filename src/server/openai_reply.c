@@ -195,9 +195,9 @@ void openai_reply_event(job *j, const job_event *ev) {
     openai_call *c = j->user;
     switch (ev->kind) {
     case JOB_PROMPT:
-        if (!c->stream) break;
+        if (!c->stream || !j->x) break;
+        if (c->streaming && ev->prompt_done < ev->prompt_total) sse_ping(j->x);
         begin_stream(c, j);
-        if (j->x && ev->prompt_done < ev->prompt_total) sse_ping(j->x);
         break;
     case JOB_TOKEN: on_token(c, j, ev); break;
     case JOB_FINISHED: on_finished(c, j, ev); break;
@@ -250,7 +250,7 @@ static json_t *whole(openai_call *c, const job *j) {
 
 static void end_stream(openai_call *c, job *j) {
     if (j->failed) {
-        send(c, j, openai_error(&j->error));
+        send(c, j, reply_openai_error(&j->error, NULL));
     } else if (c->no_memory) {
         sse_json(j->x, NULL); /* says so */
     } else if (c->include_usage) {

@@ -2,6 +2,7 @@
 #include "server/app.h"
 
 #include "base/err.h"
+#include "server/request_log.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -10,8 +11,9 @@
 enum { RETRY_SECONDS_FULL = 1, RETRY_SECONDS_DOWN = 60 };
 
 static bool is_openai_form(str path) {
-    static const char *const llamacpp[] = {"/completion",     "/completions", "/tokenize", "/detokenize",
-                                           "/apply-template", "/infill",      "/props",    "/slots"};
+    static const char *const llamacpp[] = {"/completion", "/completions",    "/tokenize",
+                                           "/detokenize", "/apply-template", "/infill",
+                                           "/props",      "/slots",          "/chat/completions"};
     if (str_starts(path, "/v1/") || str_is(path, "/v1")) return true;
     for (size_t i = 0; i < sizeof llamacpp / sizeof *llamacpp; i++)
         if (str_is(path, llamacpp[i])) return true;
@@ -30,7 +32,7 @@ static const char *openai_type(int http) {
     }
 }
 
-static json_t *openai_error(const rf_error *e, const char *param) {
+json_t *reply_openai_error(const rf_error *e, const char *param) {
     const char *code = strcmp(e->code, "request.context_length") ? e->code : "context_length_exceeded";
     return json_pack("{s{so ss ss ss?}}", "error", "message", json_text_of(str_of(e->message)), "type",
                      openai_type(e->http), "code", code, "param", param);
@@ -72,8 +74,9 @@ void reply_error(exchange *x, const rf_error *e, const char *param) {
     rf_error as_sent = *e;
     as_sent.http = http;
     if (x->app->metrics) metrics_refused(x->app->metrics, http, e->code);
+    log_refused(x->request_id, x->path, http, e->code);
     if (http == 429 || http == 503) add_retry(x, http == 429 ? RETRY_SECONDS_FULL : RETRY_SECONDS_DOWN);
-    reply_json(x, http, is_openai_form(x->path) ? openai_error(&as_sent, param) : native_error(&as_sent, param));
+    reply_json(x, http, is_openai_form(x->path) ? reply_openai_error(&as_sent, param) : native_error(&as_sent, param));
 }
 
 /* The code of a status that has no error of its own. */
