@@ -58,16 +58,40 @@ __attribute__((format(printf, 3, 4))) static bool failed(rf_error *e, status cod
 }
 
 /* --- what is checked before anything is opened ------------------------------------------------------------------------ */
+static bool resolve(const server_options *o, struct sockaddr_storage *out, rf_error *e) {
+    char port[8];
+    struct addrinfo hint = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM}, *found;
+    snprintf(port, sizeof port, "%u", o->port);
+    int r = getaddrinfo(*o->host ? o->host : NULL, port, &hint, &found);
+    if (r) return failed(e, ERR_LISTEN, "%s: %s", o->host, gai_strerror(r));
+    memcpy(out, found->ai_addr, found->ai_addrlen);
+    freeaddrinfo(found);
+    return true;
+}
+
+/* Whether the address can be had: better known before a model is loaded than after. */
+static bool try_address(const server_options *o, rf_error *e) {
+    struct sockaddr_storage a;
+    if (!resolve(o, &a, e)) return false;
+    int yes = 1, fd = socket(a.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return true;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+    bool ok = bind(fd, (struct sockaddr *)&a,
+                   a.ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in)) == 0;
+    int why = errno;
+    close(fd);
+    return ok || failed(e, ERR_LISTEN, "%s:%u: %s", o->host, o->port, strerror(why));
+}
+
 bool server_check(const server_options *o, rf_error *e) {
     if (!guard_is_loopback(o->host) && !o->n_api_keys && !o->insecure)
         return failed(e, ERR_USAGE,
                       "%s can be reached from other machines: give --api-key KEY (or --insecure, if anyone may ask)",
                       o->host);
     if (!o->tls_cert != !o->tls_key) return failed(e, ERR_USAGE, "give --tls-cert and --tls-key, or neither");
-    if (!o->tls_cert) return true;
-    tls_context *t = tls_context_new(o->tls_cert, o->tls_key, e);
+    tls_context *t = o->tls_cert ? tls_context_new(o->tls_cert, o->tls_key, e) : NULL;
     tls_context_free(t);
-    return t != NULL;
+    return (t || !o->tls_cert) && try_address(o, e);
 }
 
 uint32_t server_raise_files(uint32_t asked) {
@@ -172,17 +196,6 @@ static void take_signals(server *s, bool ours) {
 }
 
 /* --- opening ---------------------------------------------------------------------------------------------------------- */
-static bool resolve(const server_options *o, struct sockaddr_storage *out, rf_error *e) {
-    char port[8];
-    struct addrinfo hint = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM}, *found;
-    snprintf(port, sizeof port, "%u", o->port);
-    int r = getaddrinfo(*o->host ? o->host : NULL, port, &hint, &found);
-    if (r) return failed(e, ERR_LISTEN, "%s: %s", o->host, gai_strerror(r));
-    memcpy(out, found->ai_addr, found->ai_addrlen);
-    freeaddrinfo(found);
-    return true;
-}
-
 static void write_address(server *s, char *out, size_t size) {
     struct sockaddr_storage a;
     int n = sizeof a;
