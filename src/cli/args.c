@@ -464,7 +464,7 @@ int args_parse(args *a, unsigned command, int argc, char **argv) {
 static const size_t not_sampling[] = {AT(stream), AT(special), AT(top_logprobs)};
 
 static bool is_sampling(const option *o) {
-    if (o->commands != CMD_SAMPLED) return false;
+    if (o->commands != CMD_SAMPLED || o->kind == TEXT) return false;
     for (size_t i = 0; i < sizeof not_sampling / sizeof *not_sampling; i++)
         if (o->at == not_sampling[i]) return false;
     return true;
@@ -492,6 +492,13 @@ int args_set_sampling(args *a, const char *name, const char *value) {
     return cli_usage("usage.argument", "no setting is called %.80s", name);
 }
 
+/* A double that was a float reads as it was written: 0.95, not 0.949999988. */
+static json_t *short_real(double x) {
+    char text[32];
+    snprintf(text, sizeof text, "%.7g", x);
+    return json_real(strtod(text, NULL));
+}
+
 json_t *args_sampling(const args *a) {
     json_t *all = json_object();
     for (int i = 0; i < N_OPTIONS; i++) {
@@ -506,7 +513,7 @@ json_t *args_sampling(const args *a) {
         json_object_set_new(all, name,
                             o->kind == FLAG      ? json_boolean(*(const bool *)at)
                             : o->kind == INTEGER ? json_integer(*(const int64_t *)at)
-                                                 : json_real(*(const double *)at));
+                                                 : short_real(*(const double *)at));
     }
     return all;
 }
