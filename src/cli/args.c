@@ -437,11 +437,20 @@ static int settle_model(parser *p) {
     return 0;
 }
 
+/* As it was written: 0.8, not the 0.800000012 that a float makes of it. */
+static double as_written(float x) {
+    char text[32];
+    snprintf(text, sizeof text, "%.7g", (double)x);
+    return strtod(text, NULL);
+}
+
 int args_parse(args *a, unsigned command, int argc, char **argv) {
     rf_request_params d = rf_request_defaults();
-    *a = (args){.command = command, .max_tokens = -1, .seed = -1, .repeats = 5, .temperature = (double)d.temperature};
-    a->top_k = d.top_k, a->top_p = (double)d.top_p, a->min_p = (double)d.min_p, a->repeat_last_n = d.repeat_last_n;
-    a->repeat_penalty = (double)d.repeat_penalty, a->top_logprobs = -1;
+    *a = (args){
+        .command = command, .max_tokens = -1, .seed = -1, .repeats = 5, .temperature = as_written(d.temperature)};
+    a->top_k = d.top_k, a->top_p = as_written(d.top_p), a->min_p = as_written(d.min_p),
+    a->repeat_last_n = d.repeat_last_n;
+    a->repeat_penalty = as_written(d.repeat_penalty), a->top_logprobs = -1;
     a->port = -1, a->drain_seconds = -1, a->trace_sample = -1, a->max_traces = -1;
     parser p = {.a = a, .command = command};
     int rc = read_environment(&p);
@@ -492,13 +501,6 @@ int args_set_sampling(args *a, const char *name, const char *value) {
     return cli_usage("usage.argument", "no setting is called %.80s", name);
 }
 
-/* A double that was a float reads as it was written: 0.95, not 0.949999988. */
-static json_t *short_real(double x) {
-    char text[32];
-    snprintf(text, sizeof text, "%.7g", x);
-    return json_real(strtod(text, NULL));
-}
-
 json_t *args_sampling(const args *a) {
     json_t *all = json_object();
     for (int i = 0; i < N_OPTIONS; i++) {
@@ -513,7 +515,7 @@ json_t *args_sampling(const args *a) {
         json_object_set_new(all, name,
                             o->kind == FLAG      ? json_boolean(*(const bool *)at)
                             : o->kind == INTEGER ? json_integer(*(const int64_t *)at)
-                                                 : short_real(*(const double *)at));
+                                                 : json_real(*(const double *)at));
     }
     return all;
 }

@@ -92,6 +92,8 @@ static void drop_unanswered(chat *c) {
 static void keep_answer(chat *c, const answer *w) {
     c->n_used = w->n_prompt + w->n_predicted;
     if (w->context) c->n_context = w->context;
+    if (c->server && c->lines && w->failed && !strcmp(w->error.code, "request.context_length"))
+        cli_note("the context is full and nothing was cut; /clear begins a new conversation");
     if (w->failed || (!w->text.n && !w->thinking.n)) {
         if (w->failed || w->finish == RF_FINISH_CANCELLED) {
             drop_unanswered(c);

@@ -56,8 +56,20 @@ static int unknown(const char *name) {
     return cli_usage("usage.argument", "unknown command %.80s; see rocmforge --help", name);
 }
 
+/* The older place of --host URL: before the command. It goes behind it. */
+static void move_host(int argc, char **argv) {
+    bool apart = argc > 3 && strcmp(argv[1], "--host") == 0, joined = argc > 2 && strncmp(argv[1], "--host=", 7) == 0;
+    char *host = argv[1], *url = argc > 2 ? argv[2] : NULL;
+    int n = apart ? 2 : 1; /* arguments to move behind the command, which comes after them */
+    if (!apart && !joined) return;
+    argv[1] = argv[1 + n];
+    argv[2] = host;
+    if (apart) argv[3] = url;
+}
+
 int main(int argc, char **argv) {
     cli_start();
+    move_host(argc, argv);
     if (argc < 2) {
         print_help(stderr);
         return EXIT_USAGE;
