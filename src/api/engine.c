@@ -155,18 +155,27 @@ void rf_engine_close(rf_engine *g) {
 
 uint32_t rf_engine_context(const rf_engine *g) { return g->shape.context; }
 
+/* Why it failed for good, or NULL: a new string. */
+static json_t *why_dead(const rf_engine *g) {
+    pthread_mutex_t *lock = (pthread_mutex_t *)&g->lock; /* no engine is const to begin with */
+    pthread_mutex_lock(lock);
+    json_t *why = g->dead.code ? json_string(g->dead.text) : NULL;
+    pthread_mutex_unlock(lock);
+    return why;
+}
+
 char *rf_engine_info(const rf_engine *g) {
     strbuf name = {0};
     exec_device(g->x, &name);
     const exec_options *x = &g->shape.exec;
     uint64_t weights, kv;
     exec_traffic(g->x, &weights, &kv);
-    json_t *v = json_pack("{s{ss so ss} si si si si ss ss sf sI sI}", "device", "kind", "cpu", "name", api_text(&name),
-                          "reason", g->shape.reason, "context", (int)g->shape.context, "parallel",
+    json_t *v = json_pack("{s{ss so ss} si si si si ss ss sf sI sI so*}", "device", "kind", "cpu", "name",
+                          api_text(&name), "reason", g->shape.reason, "context", (int)g->shape.context, "parallel",
                           (int)g->shape.parallel, "threads", (int)g->shape.threads, "ubatch", (int)x->max_tok,
                           "cache_type_k", quant_lookup(x->type_k)->name, "cache_type_v", quant_lookup(x->type_v)->name,
                           "load_ms", (double)g->load_us / 1000.0, "read_bytes_per_token", (json_int_t)weights,
-                          "kv_bytes_per_token", (json_int_t)kv);
+                          "kv_bytes_per_token", (json_int_t)kv, "error", why_dead(g));
     strbuf_free(&name);
     status s;
     return api_json(v, &s, NULL);
@@ -355,6 +364,7 @@ void rf_engine_stats(const rf_engine *g, rf_stats *out) {
                       .waited_kv = s.waited_kv,
                       .waited_batch = s.waited_batch,
                       .waited_prefix = s.waited_prefix,
+                      .seqs_computed = s.seqs_computed,
                       .last_batch_seqs = s.last_batch_seqs,
                       .last_batch_tokens = s.last_batch_tokens};
 }

@@ -130,6 +130,8 @@ status log_open(const char *levels, bool json, const char *file, err *e) {
     return OK;
 }
 
+bool log_in_file(void) { return the_log.path[0] != 0; }
+
 /* The new file takes the old one's number in one step, so that other threads may go on logging. */
 void log_reopen(void) {
     if (!the_log.path[0] || the_log.fd < 0) return;

@@ -91,7 +91,7 @@ int main(int argc, char **argv) {
     int rc = args_parse(&a, c->bit, argc - 2, argv + 2);
     if (rc) return rc;
     if (a.help) return command_help(c);
-    rc = cli_open_log(&a, "warn");
+    rc = cli_open_log(&a, c->bit == CMD_SERVE ? "info" : "warn");
     if (!rc) rc = cli_finish_output(c->run(&a));
     log_close();
     return rc;

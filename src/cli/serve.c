@@ -102,6 +102,9 @@ static int read_options(setup *s, const args *a) {
     o->slots = !a->no_slots;
     if (a->trace_sample >= 0) o->trace_sample = a->trace_sample;
     if (a->max_traces >= 0) o->trace_most = (uint32_t)a->max_traces;
+    o->otlp_endpoint = getenv("OTEL_EXPORTER_OTLP_ENDPOINT"); /* OpenTelemetry's own names: no twins of options */
+    o->otlp_headers = getenv("OTEL_EXPORTER_OTLP_HEADERS");
+    o->service_name = getenv("OTEL_SERVICE_NAME");
     return rc ? rc : read_files(s, a);
 }
 

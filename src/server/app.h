@@ -24,7 +24,8 @@ typedef struct app {
     const char *model_name; /* --alias, else the file's name without folder and .gguf */
     int64_t started_unix;   /* seconds */
     bool draining;
-    uint32_t connections, connections_most;
+    uint32_t connections, connections_most; /* now, and the most there were */
+    uint32_t connections_limit;
 } app;
 
 typedef void (*route_handler)(app *a, exchange *x);

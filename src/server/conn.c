@@ -1,6 +1,7 @@
 #include "server/conn.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "server/routes.h"
 
@@ -65,6 +66,7 @@ static void free_request(conn *c) {
     c->req = NULL;
     if (!r) return;
     if (r->running) c->srv->n_running--;
+    c->srv->request_bytes -= r->counted;
     http_parser_free(&r->parser);
     strbuf_free(&r->added);
     mem_free(r);
@@ -283,6 +285,16 @@ static void on_request(conn *c) {
     routes_run(&c->srv->app, &c->req->x, &c->req->route);
 }
 
+/* Keeps the sum of what requests hold. false: too much at once. */
+static bool count_bytes(conn *c) {
+    request *r = c->req;
+    server *s = c->srv;
+    s->request_bytes += r->parser.cap - r->counted;
+    r->counted = r->parser.cap;
+    return s->request_bytes <= CONN_REQUESTS_BYTES || s->request_bytes / 4 <= s->app.opt->max_body ||
+           r->parser.cap <= CONN_PENDING_BYTES;
+}
+
 /* Parses until the bytes are used up, or a route keeps a request. Gives the number of bytes used. */
 static size_t feed(conn *c, const char *p, size_t n) {
     size_t at = 0;
@@ -297,8 +309,12 @@ static size_t feed(conn *c, const char *p, size_t n) {
             if (!r->x.received_us && http_parser_past_line(&r->parser)) r->x.received_us = clock_us();
             if (did == HTTP_HEAD) on_head(c);
         } while (did == HTTP_HEAD && c->req == r && !r->running);
-        if (did == HTTP_REFUSED) refuse(c, r->parser.status, r->parser.why);
-        if (did == HTTP_DONE) on_request(c);
+        if (c->req == r && !r->running && !count_bytes(c))
+            refuse(c, 503, "too many large requests at once");
+        else if (did == HTTP_REFUSED)
+            refuse(c, r->parser.status, r->parser.why);
+        else if (did == HTTP_DONE)
+            on_request(c);
     }
     c->feeding = false;
     return at;
@@ -370,7 +386,10 @@ static void on_end(conn *c) {
 static void read_tls(conn *c, const char *p, size_t n) {
     if (c->wait == WAIT_IDLE && !tls_established(c->tls)) wait_for(c, WAIT_HEAD);
     switch (tls_read(c->tls, p, n, take, c)) {
-    case TLS_FAILED: conn_doom(c); break;
+    case TLS_FAILED:
+        if (!tls_established(c->tls)) log_event(LOG_INFO, "server", "a TLS handshake failed", NULL);
+        conn_doom(c);
+        break;
     case TLS_ENDED: on_end(c); break;
     case TLS_OPEN:
         if (!c->closing && c->wait == WAIT_HEAD && !c->req && tls_established(c->tls)) wait_for(c, WAIT_IDLE);
@@ -393,10 +412,12 @@ static void on_read(uv_stream_t *h, ssize_t n, const uv_buf_t *b) {
 
 static void never_mind(uv_handle_t *h) { mem_free(h->data); }
 
+_Static_assert(sizeof(conn) <= 1024, "what an idle connection holds");
+
 void conn_accept(server *s) {
     conn *c = mem_zalloc(sizeof *c);
-    if (!c) return; /* libuv offers it again */
-    if (uv_tcp_init(&s->loop, &c->tcp)) {
+    s->accept_owed = !c || uv_tcp_init(&s->loop, &c->tcp);
+    if (s->accept_owed) { /* libuv accepts no other until this one is taken: at the next tick */
         mem_free(c);
         return;
     }
@@ -455,6 +476,7 @@ static bool is_gone(conn *c, int64_t now_us) {
 
 void conn_tick(server *s, int64_t now_us) {
     conn *c, *next;
+    if (s->accept_owed) conn_accept(s);
     while ((c = overdue(s, WAIT_HEAD, now_us))) too_slow(c, "the head took too long");
     while ((c = overdue(s, WAIT_BODY, now_us))) too_slow(c, "the body took too long");
     while ((c = overdue(s, WAIT_IDLE, now_us))) conn_drop(c);

@@ -50,6 +50,7 @@ typedef struct {
     bool no_body;        /* HEAD: headers only */
     bool chunked, close; /* of the reply */
     bool replied;        /* its head was sent */
+    size_t counted;      /* bytes of the parser's buffer that the server's sum knows */
     strbuf added;        /* header lines of exchange_add_header */
     uint32_t n_added;
 } request;
@@ -73,9 +74,10 @@ struct conn {
 };
 
 enum {
-    CONN_READ_BYTES = 64 << 10,    /* the server's one buffer for reading */
-    CONN_PENDING_BYTES = 64 << 10, /* requests behind the one that runs; beyond that it is not read from */
-    CONN_UNSENT_BYTES = 8 << 20,   /* a stream that leaves more is dropped */
+    CONN_READ_BYTES = 64 << 10,      /* the server's one buffer for reading */
+    CONN_PENDING_BYTES = 64 << 10,   /* requests behind the one that runs; beyond that it is not read from */
+    CONN_UNSENT_BYTES = 8 << 20,     /* a stream that leaves more is dropped */
+    CONN_REQUESTS_BYTES = 512 << 20, /* bodies of all requests at once, or four of the largest; more are refused */
     CONN_LINGER_SECONDS = 2,
     CONN_KEEPALIVE_SECONDS = 60, /* then the kernel asks whether the peer is still there */
     CONN_SPARE = 16,             /* connections that may be closing above the most there may be */
@@ -89,12 +91,14 @@ struct server {
     uv_tcp_t listener;
     uv_timer_t tick;
     uv_prepare_t prepare;
-    uv_signal_t on_int, on_term;
+    uv_signal_t on_int, on_term, on_hangup;
     guard *guard;
     tls_context *tls;
     conn_list waiting[N_CONN_WAITS];
     conn *doomed;
     uint32_t n_open, n_most;    /* connections now, and the most there may be */
+    size_t request_bytes;       /* buffers of all requests in flight */
+    bool accept_owed;           /* a connection waits that there was no memory for */
     uint32_t n_running;         /* exchanges that routes have */
     uint64_t n_requests, n_ids; /* taken; named by us */
     uint64_t id_seed;

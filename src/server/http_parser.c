@@ -246,7 +246,7 @@ static http_progress read_length(http_parser *p, str v) {
     if (v.n == 0) return refuse(p, 400, "Content-Length is no number");
     for (size_t i = 0; i < v.n; i++) {
         if (!is_digit((unsigned char)v.p[i])) return refuse(p, 400, "Content-Length is no number");
-        if (p->length > (UINT64_MAX - 9) / 10) p->length = UINT64_MAX / 10; /* stays far above every limit */
+        if (p->length >= UINT64_MAX / 10) p->length = UINT64_MAX / 10 - 1; /* too large, and stays so */
         p->length = p->length * 10 + (uint64_t)(v.p[i] - '0');
     }
     return HTTP_MORE;
@@ -310,7 +310,7 @@ static bool is_host(str h) {
     size_t i = 0;
     if (h.n && h.p[0] == '[') {
         for (i = 1; i < h.n && (hex((unsigned char)h.p[i]) >= 0 || h.p[i] == ':' || h.p[i] == '.');) i++;
-        if (i < 4 || i >= h.n || h.p[i++] != ']') return false; /* "[::]" is the shortest */
+        if (i < 3 || i >= h.n || h.p[i++] != ']') return false; /* "[::]" is the shortest */
     } else {
         while (i < h.n &&
                (is_digit((unsigned char)h.p[i]) || is_alpha((unsigned char)h.p[i]) || strchr("-._~", h.p[i])))

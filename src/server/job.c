@@ -202,6 +202,7 @@ job *job_start(app *a, exchange *x, const job_options *opt) {
     x->user = &o->j;
     x->closed = on_exchange_closed;
     metrics_started(a->metrics);
+    log_prompt(o->request_id, a->model, opt->params.tokens, opt->params.n_tokens);
     return &o->j;
 }
 
@@ -249,6 +250,7 @@ static void end_failed(job_own *o, job_choice *c, const rf_error *e) {
     o->j.failed = c->failed = true;
 }
 
+static const rf_error stopped = {"server.draining", "Recoverable", 503, true, "the server ended before the answer did"};
 static const rf_error out_of_memory = {"memory.exhausted", "Backend", 503, true, "no memory to hold the answer"};
 
 /* What came out of the ring, as the dialects see it; the figures are brought up to date. */
@@ -278,9 +280,10 @@ static job_event unpack(job_own *o, const packed *p) {
         break;
     case JOB_FAILED: ev.error = more; break;
     }
-    if (ev.kind == JOB_FINISHED && c->lost) {
+    const bool cut = ev.kind == JOB_FINISHED && o->stopped && ev.end->finish == RF_FINISH_CANCELLED;
+    if (cut || (ev.kind == JOB_FINISHED && c->lost)) {
         ev.kind = JOB_FAILED;
-        ev.error = &out_of_memory;
+        ev.error = cut ? &stopped : &out_of_memory;
     }
     return ev;
 }
@@ -393,6 +396,7 @@ static void end_job(job_own *o) {
     metrics_ended(a->metrics, &r);
     traces_add(a->traces, &r);
     log_request(&r);
+    for (uint32_t i = 0; i < j->n; i++) log_answer(o->request_id, i, job_text(j, i));
     drop_all_but_first(o);
     jobs_ended(o->all, o);
 }

@@ -25,11 +25,12 @@ struct job_own {
     job j; /* first: a job and its job_own are one address */
     jobs *all;
     job_own *prev, *next; /* running or ended, oldest first */
+    bool stopped;         /* cancelled by the server, which is ending: a failure, not the client's wish */
     bool refused;         /* some choice could not start: those that did end unseen */
     ring *ring;
     job_choice *choice; /* [n] */
     uint32_t n_started;
-    job_options opt;    /* params' lists are not ours */
+    job_options opt; /* params' lists are not ours */
     char request_id[129], traceparent[64];
     uint64_t received_unix_ns;
     int64_t received_us, ended_us, pinged_us;

@@ -78,18 +78,18 @@ static void write_engine(const rf_stats *s, strbuf *out) {
     strbuf_printf(out, "rocmforge_wait_total{reason=\"prefix\"} %" PRIu64 "\n", s->waited_prefix);
 }
 
-/* Pages that requests hold; those of the prefix cache alone are free on demand. */
-static uint32_t pages_held(const rf_stats *s) {
-    return s->pages_used > s->pages_cached ? s->pages_used - s->pages_cached : 0;
+/* Pages that nobody uses; those of the prefix cache alone come free on demand, too. */
+static uint32_t pages_free(const rf_stats *s) {
+    uint64_t taken = (uint64_t)s->pages_used + s->pages_cached;
+    return taken < s->pages_total ? (uint32_t)(s->pages_total - taken) : 0;
 }
 
 static void write_kv(const rf_stats *s, strbuf *out) {
-    uint32_t unused = s->pages_total > s->pages_used ? s->pages_total - s->pages_used : 0;
     family(out, "rocmforge_kv_pages", "gauge",
            "Pages of the KV cache: held by requests, by the prefix cache alone, unused.");
-    strbuf_printf(out, "rocmforge_kv_pages{state=\"held\"} %u\n", pages_held(s));
+    strbuf_printf(out, "rocmforge_kv_pages{state=\"held\"} %u\n", s->pages_used);
     strbuf_printf(out, "rocmforge_kv_pages{state=\"cached\"} %u\n", s->pages_cached);
-    strbuf_printf(out, "rocmforge_kv_pages{state=\"free\"} %u\n", unused);
+    strbuf_printf(out, "rocmforge_kv_pages{state=\"free\"} %u\n", pages_free(s));
     gauge(out, "rocmforge_kv_page_tokens", "Tokens of one page.", s->page_tokens);
     counter(out, "rocmforge_kv_evictions_total", "Pages that the prefix cache gave up.", s->evictions);
     counter(out, "rocmforge_kv_pages_copied_total", "Pages copied because a request went its own way within one.",
@@ -114,7 +114,8 @@ static void write_tally(const tally *t, const char *name, const char *help, cons
 static void write_server(const metrics *m, uint32_t connections, strbuf *out) {
     process_usage u = process_get_usage();
     write_tally(&m->http, "rocmforge_http_responses_total", "Replies, by route and HTTP status.", "route", out);
-    write_tally(&m->refused, "rocmforge_requests_refused_total", "Requests not accepted, by error code.", "code", out);
+    write_tally(&m->refused, "rocmforge_requests_refused_total", "Requests answered with an error, by its code.",
+                "code", out);
     write_tally(&m->failures, "rocmforge_request_errors_total", "Requests accepted that failed, by error code.", "code",
                 out);
     gauge(out, "rocmforge_connections", "Connections open.", connections);
@@ -138,7 +139,7 @@ static void labelled(strbuf *out, const char *name, const char *type, const char
 
 static void write_vllm(const metrics *m, const rf_stats *s, const char *label, strbuf *out) {
     static const char *const ends[] = {"stop", "length", "abort", "error"};
-    double usage = s->pages_total ? (double)pages_held(s) / s->pages_total : 0;
+    double usage = s->pages_total ? (double)s->pages_used / s->pages_total : 0;
     labelled(out, "vllm:num_requests_running", "gauge", "Requests that are computed now.", label, s->running);
     labelled(out, "vllm:num_requests_waiting", "gauge", "Requests that wait to be let in.", label, s->waiting);
     labelled(out, "vllm:kv_cache_usage_perc", "gauge", "Share of the KV cache that requests hold, 0 to 1.", label,
@@ -146,8 +147,8 @@ static void write_vllm(const metrics *m, const rf_stats *s, const char *label, s
     family(out, "vllm:cache_config_info", "gauge", "Tokens of one page of the KV cache, and pages.");
     strbuf_printf(out, "vllm:cache_config_info{%s,block_size=\"%u\",num_gpu_blocks=\"%u\"} 1\n", label, s->page_tokens,
                   s->pages_total);
-    labelled(out, "vllm:prompt_tokens_total", "counter", "Tokens of prompts taken in.", label,
-             (double)s->prompt_tokens);
+    labelled(out, "vllm:prompt_tokens_total", "counter", "Tokens of the prompts of requests that ended.", label,
+             (double)m->prompt);
     labelled(out, "vllm:generation_tokens_total", "counter", "Tokens generated.", label, (double)s->generated_tokens);
     labelled(out, "vllm:num_preemptions_total", "counter", "Times a request made room for others.", label,
              (double)s->preemptions);
@@ -165,7 +166,7 @@ static void write_vllm(const metrics *m, const rf_stats *s, const char *label, s
 static double per_second(uint64_t n, int64_t us) { return us > 0 ? 1e6 * (double)n / (double)us : 0; }
 
 static void write_llamacpp(const metrics *m, const rf_stats *s, strbuf *out) {
-    double usage = s->pages_total ? (double)pages_held(s) / s->pages_total : 0;
+    double usage = s->pages_total ? (double)s->pages_used / s->pages_total : 0;
     counter(out, "llamacpp:prompt_tokens_total", "Tokens of prompts computed, of requests that ended.",
             m->prompt_computed);
     seconds(out, "llamacpp:prompt_seconds_total", "Time spent on prompts, of requests that ended.", m->prompt_us);
@@ -173,6 +174,8 @@ static void write_llamacpp(const metrics *m, const rf_stats *s, strbuf *out) {
     seconds(out, "llamacpp:tokens_predicted_seconds_total", "Time spent on generation, of requests that ended.",
             m->decode_us);
     counter(out, "llamacpp:n_decode_total", "Steps computed.", s->steps);
+    gauge(out, "llamacpp:n_busy_slots_per_decode", "Mean number of sequences in a step.",
+          s->steps ? (double)s->seqs_computed / (double)s->steps : 0);
     gauge(out, "llamacpp:n_tokens_max", "Most tokens that a request held.", m->n_tokens_max);
     gauge(out, "llamacpp:prompt_tokens_seconds", "Mean speed of prompts, tokens per second.",
           per_second(m->prompt_computed, m->prompt_us));
@@ -182,7 +185,7 @@ static void write_llamacpp(const metrics *m, const rf_stats *s, strbuf *out) {
     gauge(out, "llamacpp:requests_deferred", "Requests that wait to be let in.", s->waiting);
     gauge(out, "llamacpp:kv_cache_usage_ratio", "Share of the KV cache that requests hold, 0 to 1.", usage);
     gauge(out, "llamacpp:kv_cache_tokens", "Tokens that the pages held by requests have room for.",
-          (double)pages_held(s) * s->page_tokens);
+          (double)s->pages_used * s->page_tokens);
 }
 
 void metrics_write(const metrics *m, const rf_stats *s, const char *model, uint32_t connections, strbuf *out) {

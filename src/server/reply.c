@@ -2,6 +2,7 @@
 #include "server/app.h"
 
 #include "base/err.h"
+#include "server/request_log.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -73,6 +74,7 @@ void reply_error(exchange *x, const rf_error *e, const char *param) {
     rf_error as_sent = *e;
     as_sent.http = http;
     if (x->app->metrics) metrics_refused(x->app->metrics, http, e->code);
+    log_refused(x->request_id, x->path, http, e->code);
     if (http == 429 || http == 503) add_retry(x, http == 429 ? RETRY_SECONDS_FULL : RETRY_SECONDS_DOWN);
     reply_json(x, http, is_openai_form(x->path) ? reply_openai_error(&as_sent, param) : native_error(&as_sent, param));
 }

@@ -2,6 +2,8 @@
 
 #include "base/log.h"
 
+#include <stdio.h>
+
 void log_request(const request_record *r) {
     bool failed = r->error != NULL;
     log_level level = failed ? LOG_WARN : LOG_INFO;
@@ -27,11 +29,29 @@ void log_request(const request_record *r) {
     log_event(level, "server", failed ? "request failed" : "request finished", f);
 }
 
-void log_refused(const char *id, const char *route, int http, const char *code) {
-    log_event(http >= 500 ? LOG_WARN : LOG_INFO, "server", "request refused",
-              (log_field[]){log_i("status", http),
-                            log_s("code", code),
-                            log_s("route", route ? route : "none"),
-                            id ? log_s("request_id", id) : (log_field){0},
-                            {0}});
+void log_refused(const char *id, str path, int http, const char *code) {
+    log_level level = http >= 500 ? LOG_WARN : http == 429 ? LOG_INFO : LOG_DEBUG;
+    char shown[128];
+    if (!log_enabled(level, "server")) return;
+    snprintf(shown, sizeof shown, "%.*s", (int)(path.n < sizeof shown ? path.n : sizeof shown - 1), path.p);
+    log_event(
+        level, "server", "request refused",
+        (log_field[]){log_s("request_id", id), log_s("path", shown), log_i("status", http), log_s("code", code), {0}});
+}
+
+static bool content_wanted(void) { return log_content_wanted() && log_enabled(LOG_DEBUG, "server"); }
+
+void log_prompt(const char *id, const rf_model *m, const int32_t *tokens, size_t n) {
+    char *text;
+    size_t size;
+    if (!content_wanted() || !rf_detokenize(m, tokens, n, true, &text, &size, NULL)) return;
+    log_event(LOG_DEBUG, "server", "prompt", (log_field[]){log_s("request_id", id), log_s("text", text), {0}});
+    rf_free(text);
+}
+
+void log_answer(const char *id, uint32_t choice, str text) {
+    if (!content_wanted()) return;
+    log_event(
+        LOG_DEBUG, "server", "answer",
+        (log_field[]){log_s("request_id", id), log_i("choice", choice), log_s("text", text.n ? text.p : ""), {0}});
 }

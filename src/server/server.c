@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "server/conn.h"
 #include "server/job.h"
@@ -57,16 +58,40 @@ __attribute__((format(printf, 3, 4))) static bool failed(rf_error *e, status cod
 }
 
 /* --- what is checked before anything is opened ------------------------------------------------------------------------ */
+static bool resolve(const server_options *o, struct sockaddr_storage *out, rf_error *e) {
+    char port[8];
+    struct addrinfo hint = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM}, *found;
+    snprintf(port, sizeof port, "%u", o->port);
+    int r = getaddrinfo(*o->host ? o->host : NULL, port, &hint, &found);
+    if (r) return failed(e, ERR_LISTEN, "%s: %s", o->host, gai_strerror(r));
+    memcpy(out, found->ai_addr, found->ai_addrlen);
+    freeaddrinfo(found);
+    return true;
+}
+
+/* Whether the address can be had: better known before a model is loaded than after. */
+static bool try_address(const server_options *o, rf_error *e) {
+    struct sockaddr_storage a;
+    if (!resolve(o, &a, e)) return false;
+    int yes = 1, fd = socket(a.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return true;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+    bool ok = bind(fd, (struct sockaddr *)&a,
+                   a.ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in)) == 0;
+    int why = errno;
+    close(fd);
+    return ok || failed(e, ERR_LISTEN, "%s:%u: %s", o->host, o->port, strerror(why));
+}
+
 bool server_check(const server_options *o, rf_error *e) {
     if (!guard_is_loopback(o->host) && !o->n_api_keys && !o->insecure)
         return failed(e, ERR_USAGE,
                       "%s can be reached from other machines: give --api-key KEY (or --insecure, if anyone may ask)",
                       o->host);
     if (!o->tls_cert != !o->tls_key) return failed(e, ERR_USAGE, "give --tls-cert and --tls-key, or neither");
-    if (!o->tls_cert) return true;
-    tls_context *t = tls_context_new(o->tls_cert, o->tls_key, e);
+    tls_context *t = o->tls_cert ? tls_context_new(o->tls_cert, o->tls_key, e) : NULL;
     tls_context_free(t);
-    return t != NULL;
+    return (t || !o->tls_cert) && try_address(o, e);
 }
 
 uint32_t server_raise_files(uint32_t asked) {
@@ -127,13 +152,24 @@ static void take_signals(server *s, bool ours);
 /* The first signal: requests that run may end, no new generation begins. From here on signals do what they did before the
  * server ran: the command line ends the process at once. */
 static void on_signal(uv_signal_t *h, int number) {
-    (void)number;
     server *s = h->data;
     if (s->app.draining) return;
+    log_event(LOG_INFO, "server", "draining",
+              (log_field[]){log_s("signal", number == SIGINT ? "SIGINT" : "SIGTERM"),
+                            log_i("running", jobs_running(s->app.jobs)),
+                            log_i("seconds", s->app.opt->drain_seconds),
+                            {0}});
     s->app.draining = true;
     s->drain_until_us = clock_us() + (int64_t)s->app.opt->drain_seconds * 1000000;
     notify_systemd("STOPPING=1");
     take_signals(s, false);
+}
+
+/* Whoever moved the log away wants a new one. Where there is none, SIGHUP does what the command line says: it ends us. */
+static void on_hangup(uv_signal_t *h, int number) {
+    (void)h, (void)number;
+    log_reopen();
+    log_event(LOG_INFO, "server", "log opened anew", NULL);
 }
 
 /* Takes SIGINT and SIGTERM over, or gives them back to who had them. */
@@ -160,17 +196,6 @@ static void take_signals(server *s, bool ours) {
 }
 
 /* --- opening ---------------------------------------------------------------------------------------------------------- */
-static bool resolve(const server_options *o, struct sockaddr_storage *out, rf_error *e) {
-    char port[8];
-    struct addrinfo hint = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM}, *found;
-    snprintf(port, sizeof port, "%u", o->port);
-    int r = getaddrinfo(*o->host ? o->host : NULL, port, &hint, &found);
-    if (r) return failed(e, ERR_LISTEN, "%s: %s", o->host, gai_strerror(r));
-    memcpy(out, found->ai_addr, found->ai_addrlen);
-    freeaddrinfo(found);
-    return true;
-}
-
 static void write_address(server *s, char *out, size_t size) {
     struct sockaddr_storage a;
     int n = sizeof a;
@@ -201,6 +226,8 @@ static bool start_loop(server *s, rf_error *e) {
     uv_prepare_init(&s->loop, &s->prepare);
     uv_signal_init(&s->loop, &s->on_int);
     uv_signal_init(&s->loop, &s->on_term);
+    uv_signal_init(&s->loop, &s->on_hangup);
+    if (log_in_file()) uv_signal_start(&s->on_hangup, on_hangup, SIGHUP);
     s->listener.data = s->tick.data = s->prepare.data = s->on_int.data = s->on_term.data = s;
     uv_prepare_start(&s->prepare, on_prepare);
     uv_timer_start(&s->tick, on_tick, TICK_MS, TICK_MS);
@@ -269,6 +296,16 @@ static void close_server(server *s) {
     mem_free(s);
 }
 
+static void log_stopped(const server *s) {
+    metrics_totals t = metrics_get_totals(s->app.metrics);
+    log_event(LOG_INFO, "server", "stopped",
+              (log_field[]){log_i("completed", (int64_t)t.completed),
+                            log_i("failed", (int64_t)t.failed),
+                            log_i("cancelled", (int64_t)t.cancelled),
+                            log_i("tokens", (int64_t)t.generated_tokens),
+                            {0}});
+}
+
 bool server_run(const server_options *opt, rf_model *m, rf_engine *g, void (*ready)(void *user, const char *address),
                 void *user, rf_error *e) {
     json_init();
@@ -277,6 +314,7 @@ bool server_run(const server_options *opt, rf_model *m, rf_engine *g, void (*rea
     if (!s) return failed(e, ERR_NOMEM, "server");
     s->app = (app){.opt = opt, .model = m, .engine = g, .loop = &s->loop};
     s->n_most = server_raise_files(opt->max_connections);
+    s->app.connections_limit = s->n_most;
     bool ok = start_loop(s, e);
     if (ok && opt->tls_cert) ok = (s->tls = tls_context_new(opt->tls_cert, opt->tls_key, e)) != NULL;
     ok = ok && open_books(s, e) && start_listening(s, e);
@@ -286,7 +324,14 @@ bool server_run(const server_options *opt, rf_model *m, rf_engine *g, void (*rea
         write_address(s, address, sizeof address);
         if (ready) ready(user, address);
         notify_systemd("READY=1");
+        log_event(LOG_INFO, "server", "listening",
+                  (log_field[]){log_s("address", address),
+                                log_s("model", s->model_name),
+                                log_s("version", rf_version()),
+                                log_i("connections", s->n_most),
+                                {0}});
         uv_run(&s->loop, UV_RUN_DEFAULT);
+        log_stopped(s);
     }
     close_server(s);
     return ok;
