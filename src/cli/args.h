@@ -19,6 +19,7 @@ enum { /* commands, as bits */
        CMD_BENCH = 64,
        CMD_DEVICES = 128,
        CMD_COMPLETION = 256,
+       CMD_RENDER = 512, /* its model may be left out */
        CMD_MODEL = CMD_GENERATE | CMD_LOGITS | CMD_TOKENIZE | CMD_DETOKENIZE | CMD_INSPECT | CMD_PLAN | CMD_BENCH,
        CMD_ENGINE = CMD_GENERATE | CMD_LOGITS | CMD_PLAN | CMD_BENCH
 };
@@ -28,7 +29,7 @@ enum { ARGS_MAX_LIST = 64 };
 typedef struct {
     unsigned command;
     const char *operand; /* what stood without a dash: the model, or a shell's name */
-    const char *model, *prompt, *file, *output, *tokens, *tokens_file, *device, *cache_k, *cache_v, *format;
+    const char *model, *prompt, *file, *output, *tokens, *tokens_file, *device, *cache_k, *cache_v, *format, *chat_template;
     const char *bench_p, *bench_n, *bench_d, *bench_t; /* lists */
     int64_t max_tokens, context, batch, ubatch, threads, parallel, seed, repeats;
     double temperature, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;

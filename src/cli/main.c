@@ -7,6 +7,8 @@ const cli_command cli_commands[] = {
      "continue a text"},
     {"tokenize", CMD_TOKENIZE, cmd_tokenize, "tokenize MODEL < TEXT", "text on standard input to token ids"},
     {"detokenize", CMD_DETOKENIZE, cmd_detokenize, "detokenize MODEL < IDS", "token ids on standard input to text"},
+    {"render", CMD_RENDER, cmd_render, "render [MODEL] [--template FILE] < REQUEST",
+     "a chat request, JSON on standard input, to the prompt"},
     {"logits", CMD_LOGITS, cmd_logits, "logits MODEL --tokens IDS -o FILE", "logits at every position, as NPY"},
     {"inspect", CMD_INSPECT, cmd_inspect, "inspect FILE", "what a model file holds"},
     {"plan", CMD_PLAN, cmd_plan, "plan FILE [-c N]", "memory a model needs, from its header alone"},
@@ -41,7 +43,7 @@ static const cli_command *find_command(const char *name) {
     return NULL;
 }
 
-static const char *const planned[] = {"chat",   "serve",  "perplexity", "embed",  "render",  "models", "quantize",
+static const char *const planned[] = {"chat",   "serve",  "perplexity", "embed",  "models",  "quantize",
                                       "doctor", "verify", "status",     "cancel", "context", "convert"};
 
 static int unknown(const char *name) {
