@@ -23,7 +23,7 @@ typedef struct {
 #define AT(field) offsetof(args, field)
 
 static const option options[] = {
-    {"-m --model --gguf", TEXT, AT(model), CMD_MODEL, 0, 0, "FILE",
+    {"-m --model --gguf", TEXT, AT(model), CMD_MODEL | CMD_RENDER, 0, 0, "FILE",
      "the GGUF file (first shard of a split one); also the first argument"},
     {"--host", TEXT, AT(host), CMD_SAMPLED, 0, 0, "URL",
      "ask the server at this address, as http://127.0.0.1:8080; nothing is computed here"},
@@ -45,6 +45,8 @@ static const option options[] = {
     {"-f --file", TEXT, AT(file), CMD_GENERATE, 0, 0, "FILE", "read the text from a file; -: standard input"},
     {"-n --predict --n-predict --max-tokens", INTEGER, AT(max_tokens), CMD_SAMPLED, -1, 1 << 30, "N",
      "tokens to generate; -1: to the end, or a full context [-1]"},
+    {"--template --chat-template-file", TEXT, AT(chat_template_file), CMD_RENDER, 0, 0, "FILE",
+     "the chat template, Jinja; instead of the model's own"},
     {"--tokens", TEXT, AT(tokens), CMD_LOGITS, 0, 0, "IDS", "token ids, comma separated"},
     {"--tokens-file", TEXT, AT(tokens_file), CMD_LOGITS, 0, 0, "FILE",
      "token ids from a file, separated by commas or spaces; -: standard input"},
