@@ -24,13 +24,15 @@ typedef struct {
 enum { SAMPLED = CMD_GENERATE };
 
 static const option options[] = {
-    {"-m --model --gguf", TEXT, AT(model), CMD_MODEL, 0, 0, "FILE",
+    {"-m --model --gguf", TEXT, AT(model), CMD_MODEL | CMD_RENDER, 0, 0, "FILE",
      "the GGUF file (first shard of a split one); also the first argument"},
     {"-p --prompt", TEXT, AT(prompt), CMD_GENERATE, 0, 0, "TEXT",
      "the text to continue, exactly as given (else -f, else standard input)"},
     {"-f --file", TEXT, AT(file), CMD_GENERATE, 0, 0, "FILE", "read the text from a file; -: standard input"},
     {"-n --predict --n-predict --max-tokens", INTEGER, AT(max_tokens), CMD_GENERATE, -1, 1 << 30, "N",
      "tokens to generate; -1: to the end, or a full context [-1]"},
+    {"--template --chat-template-file", TEXT, AT(chat_template), CMD_RENDER | CMD_SERVE, 0, 0, "FILE",
+     "the chat template, Jinja; instead of the model's own"},
     {"--tokens", TEXT, AT(tokens), CMD_LOGITS, 0, 0, "IDS", "token ids, comma separated"},
     {"--tokens-file", TEXT, AT(tokens_file), CMD_LOGITS, 0, 0, "FILE",
      "token ids from a file, separated by commas or spaces; -: standard input"},
@@ -132,8 +134,6 @@ static const option options[] = {
     {"--kv-tokens", INTEGER, AT(kv_tokens), CMD_SERVE, 1, 1 << 30, "N",
      "tokens the KV cache holds [context times parallel, or what fits]"},
     {"--no-prefix-cache", FLAG, AT(no_prefix_cache), CMD_SERVE, 0, 0, NULL, "compute every prompt anew"},
-    {"--chat-template-file", TEXT, AT(chat_template_file), CMD_SERVE, 0, 0, "FILE",
-     "chat template instead of the model's own"},
     {"--no-slots", FLAG, AT(no_slots), CMD_SERVE, 0, 0, NULL, "no GET /slots"},
     {"--trace-sample --trace-sample-rate", NUMBER, AT(trace_sample), CMD_SERVE, 0, 1, "X",
      "share of requests whose spans are kept [0.1]"},

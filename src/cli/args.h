@@ -20,6 +20,7 @@ enum { /* commands, as bits */
        CMD_DEVICES = 128,
        CMD_COMPLETION = 256,
        CMD_SERVE = 512,
+       CMD_RENDER = 1024, /* its model may be left out */
        CMD_MODEL =
            CMD_GENERATE | CMD_LOGITS | CMD_TOKENIZE | CMD_DETOKENIZE | CMD_INSPECT | CMD_PLAN | CMD_BENCH | CMD_SERVE,
        CMD_ENGINE = CMD_GENERATE | CMD_LOGITS | CMD_PLAN | CMD_BENCH | CMD_SERVE
@@ -36,7 +37,7 @@ typedef struct {
     unsigned command;
     const char *operand; /* what stood without a dash: the model, or a shell's name */
     const char *model, *prompt, *file, *output, *tokens, *tokens_file, *device, *cache_k, *cache_v, *format;
-    const char *log_level, *log_format, *log_file;
+    const char *log_level, *log_format, *log_file, *chat_template;
     const char *bench_p, *bench_n, *bench_d, *bench_t; /* lists */
     int64_t max_tokens, context, batch, ubatch, threads, parallel, seed, repeats;
     double temperature, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
@@ -48,8 +49,7 @@ typedef struct {
     rf_logit_bias bias[ARGS_MAX_LIST];
     uint32_t n_bias;
     /* serve */
-    const char *host, *addr, *api_key_file, *alias, *tls_cert, *tls_key, *chunking, *kv_cache_dir, *kv_preset,
-        *chat_template_file;
+    const char *host, *addr, *api_key_file, *alias, *tls_cert, *tls_key, *chunking, *kv_cache_dir, *kv_preset;
     args_list api_keys, cors, allowed_hosts;
     int64_t port, queue, drain_seconds, max_body, chunk, step_ms, kv_cache_bytes, kv_tokens, max_traces,
         max_connections, header_seconds, body_seconds, idle_seconds, stall_seconds;

@@ -10,6 +10,8 @@ const cli_command cli_commands[] = {
     {"serve", CMD_SERVE, cmd_serve, "serve MODEL [--host 127.0.0.1] [--port 8080] [options]", "answer over HTTP"},
     {"tokenize", CMD_TOKENIZE, cmd_tokenize, "tokenize MODEL < TEXT", "text on standard input to token ids"},
     {"detokenize", CMD_DETOKENIZE, cmd_detokenize, "detokenize MODEL < IDS", "token ids on standard input to text"},
+    {"render", CMD_RENDER, cmd_render, "render [MODEL] [--template FILE] < REQUEST",
+     "a chat request, JSON on standard input, to the prompt"},
     {"logits", CMD_LOGITS, cmd_logits, "logits MODEL --tokens IDS -o FILE", "logits at every position, as NPY"},
     {"inspect", CMD_INSPECT, cmd_inspect, "inspect FILE", "what a model file holds"},
     {"plan", CMD_PLAN, cmd_plan, "plan FILE [-c N]", "memory a model needs, from its header alone"},
@@ -44,7 +46,7 @@ static const cli_command *find_command(const char *name) {
     return NULL;
 }
 
-static const char *const planned[] = {"chat",   "perplexity", "embed",  "render", "models",  "quantize",
+static const char *const planned[] = {"chat",   "perplexity", "embed",  "models",  "quantize",
                                       "doctor", "verify",     "status", "cancel", "context", "convert"};
 
 static int unknown(const char *name) {

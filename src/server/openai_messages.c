@@ -99,7 +99,7 @@ static json_t *content_of(reader *r, json_t *message, const char *role) {
         bad(r, ".content", "must be a string or a list of parts");
     else if (!may_be_silent(message, role))
         bad(r, ".content", "is missing");
-    return json_null();
+    return json_string(""); /* templates add it to text: null would not do */
 }
 
 /* --- calls of tools --------------------------------------------------------------------------------------------------- */
