@@ -7,7 +7,6 @@
 #include <string.h>
 #include <strings.h>
 
-enum { DEPTH_MOST = 256 };
 #define EXACT 9007199254740992.0 /* 2^53: whole numbers beyond are not all doubles */
 
 /* --- refusing --------------------------------------------------------------------------------------------------------- */
@@ -73,9 +72,9 @@ static bool is_json_type(str type) {
     return true;
 }
 
-/* Brackets open at once, in a scan without recursion; strings are passed over. */
-static bool too_deep(str body) {
-    int depth = 0;
+/* Brackets open at once, and values, in a scan without recursion; strings are passed over. NULL: within the limits. */
+static const char *over_limits(str body) {
+    int depth = 0, n_values = 0;
     bool text = false;
     for (size_t i = 0; i < body.n; i++) {
         const char c = body.p[i];
@@ -85,10 +84,11 @@ static bool too_deep(str body) {
             continue;
         }
         if (c == '"') text = true;
-        if ((c == '[' || c == '{') && ++depth > DEPTH_MOST) return true;
+        if ((c == '[' || c == '{') && ++depth > FIELDS_DEPTH) return "nests too deep";
         if (c == ']' || c == '}') depth--;
+        if ((c == ',' || c == '[' || c == '{') && ++n_values > FIELDS_VALUES) return "holds too many values";
     }
-    return false;
+    return NULL;
 }
 
 static void refuse_json(fields *f, const json_error_t *e) {
@@ -107,6 +107,7 @@ static void refuse_json(fields *f, const json_error_t *e) {
 }
 
 void fields_parse(fields *f, str content_type, str body) {
+    const char *over;
     *f = (fields){.temperature_most = 2};
     if (!is_json_type(content_type)) {
         refuse_body(f, 415, "request.media_type", "the Content-Type must be application/json");
@@ -114,8 +115,9 @@ void fields_parse(fields *f, str content_type, str body) {
         refuse_body(f, 400, "request.json", "the body is empty; it must be a JSON object");
     } else if (!str_is_utf8(body)) {
         refuse_body(f, 400, "request.json", "the body is not valid UTF-8");
-    } else if (too_deep(body)) {
-        refuse_body(f, 400, "request.json", "the body nests deeper than %d", DEPTH_MOST);
+    } else if ((over = over_limits(body))) {
+        refuse_body(f, 400, "request.json", "the body %s (%d levels, %d values are taken)", over, FIELDS_DEPTH,
+                    FIELDS_VALUES);
     } else {
         json_error_t e;
         f->body = json_loadb(body.p, body.n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &e);
@@ -136,6 +138,7 @@ static bool reply_refusal(fields *f) {
 bool fields_open(fields *f, exchange *x) {
     fields_parse(f, exchange_header(x, "content-type"), x->body);
     f->x = x;
+    f->app = x->app;
     return f->failed ? reply_refusal(f) : true;
 }
 
@@ -277,7 +280,7 @@ bool fields_model(fields *f) {
     const char *name;
     size_t n;
     if (!fields_string(f, "model", &name, &n)) return true;
-    const app *a = f->x->app;
+    const app *a = f->app;
     if (!a->opt->strict_model || str_is((str){name, n}, a->model_name)) return true;
     reply_fail(f->x, 404, "request.not_found", "model",
                "this server has another model loaded; GET /v1/models names it");

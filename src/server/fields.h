@@ -14,10 +14,11 @@
 
 #include "server/app.h"
 
-enum { FIELDS_MOST = 128 };
+enum { FIELDS_MOST = 128, FIELDS_DEPTH = 256, FIELDS_VALUES = 1 << 19 /* of one body: a bound on the loop's time */ };
 
 typedef struct {
     exchange *x;
+    app *app;         /* also while the peer is gone */
     json_t *body;     /* owned: fields_close */
     json_t *at;       /* the object being read */
     json_t *warnings; /* array of strings: fields ignored */
@@ -67,7 +68,8 @@ typedef struct {
 void fields_sampler(fields *f, rf_request_params *p, sampler_lists *lists);
 void sampler_lists_free(sampler_lists *l);
 
-/* A prompt given as text, list of ids, or mixed (llama.cpp), to ids: rf_free. special: parse special tokens in text. */
+/* A prompt given as text, list of ids, or mixed (llama.cpp), to ids: rf_free. special: parse special tokens in text. For a
+ * long one see asked.h: this may run on another thread, while the loop leaves f alone. */
 bool fields_prompt(fields *f, const char *name, bool special, int32_t **ids, size_t *n);
 
 #endif

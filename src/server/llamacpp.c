@@ -1,17 +1,24 @@
 #include "server/llamacpp.h"
 
 #include "base/mem.h"
-#include "server/fields.h"
+#include "server/asked.h"
 #include "server/job.h"
 #include "server/sse.h"
 
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { PROBS_MOST = 64, TEMPERATURE_MOST = 100 };
 
 /* --- what is asked ---------------------------------------------------------------------------------------------------- */
-llamacpp_settings llamacpp_defaults(void) { return (llamacpp_settings){.params = rf_request_defaults()}; }
+/* The figure itself, not the double nearest to the float nearest to it. */
+static json_t *float_json(float v) {
+    char text[32];
+    snprintf(text, sizeof text, "%.7g", (double)v);
+    return json_real(strtod(text, NULL));
+}
 
 static json_t *stops_json(const rf_request_params *p) {
     json_t *all = json_array();
@@ -29,18 +36,25 @@ static json_t *biases_json(const rf_request_params *p) {
     return all;
 }
 
-json_t *llamacpp_settings_json(const llamacpp_settings *s) {
-    const rf_request_params *p = &s->params;
-    return json_pack("{sI sf si sf sf si sf sf sf so sI sI sb sb so si sb sb s[sssss] ss s[]}", "seed",
-                     (json_int_t)p->seed, "temperature", (double)p->temperature, "top_k", (int)p->top_k, "top_p",
-                     (double)p->top_p, "min_p", (double)p->min_p, "repeat_last_n", (int)p->repeat_last_n,
-                     "repeat_penalty", (double)p->repeat_penalty, "presence_penalty", (double)p->presence_penalty,
-                     "frequency_penalty", (double)p->frequency_penalty, "stop", stops_json(p), "max_tokens",
-                     (json_int_t)p->max_tokens, "n_predict", (json_int_t)p->max_tokens, "ignore_eos",
-                     (int)p->ignore_eos, "stream", (int)s->stream, "logit_bias", biases_json(p), "n_probs",
-                     (int)p->n_top, "timings_per_token", (int)s->timings_per_token, "cache_prompt", !p->no_cache,
+json_t *llamacpp_settings_json(const rf_request_params *p, bool stream, bool timings_per_token) {
+    return json_pack("{sI so si so so si so so so so sI sI sb sb so si sb sb s[sssss] ss s[]}", "seed",
+                     (json_int_t)p->seed, "temperature", float_json(p->temperature), "top_k", (int)p->top_k, "top_p",
+                     float_json(p->top_p), "min_p", float_json(p->min_p), "repeat_last_n", (int)p->repeat_last_n,
+                     "repeat_penalty", float_json(p->repeat_penalty), "presence_penalty",
+                     float_json(p->presence_penalty), "frequency_penalty", float_json(p->frequency_penalty), "stop",
+                     stops_json(p), "max_tokens", (json_int_t)p->max_tokens, "n_predict", (json_int_t)p->max_tokens,
+                     "ignore_eos", (int)p->ignore_eos, "stream", (int)stream, "logit_bias", biases_json(p), "n_probs",
+                     (int)p->n_top, "timings_per_token", (int)timings_per_token, "cache_prompt", !p->no_cache,
                      "samplers", "penalties", "top_k", "top_p", "min_p", "temperature", "grammar", "", "lora");
 }
+
+typedef struct {
+    bool stream, return_tokens, timings_per_token, return_progress;
+    uint32_t n_probs;
+    json_t *settings, *prompt, *warnings;
+    json_t *probs; /* of a reply in one piece */
+    uint32_t n_prompt, n_cached;
+} completion;
 
 typedef enum { NEUTRAL, EMPTY, ACCEPT, IGNORE, REFUSE } rule;
 
@@ -113,36 +127,31 @@ static void read_slot(fields *f) {
         fields_refuse(f, "t_max_predict_ms", "is not supported; `timeout` limits the whole request");
 }
 
-static void read_settings(fields *f, llamacpp_settings *s, sampler_lists *lists) {
+static void read_settings(asked *q, completion *c) {
     bool cache = true;
     int64_t n_probs = 0;
-    rf_request_params *p = &s->params;
+    fields *f = &q->f;
+    rf_request_params *p = &q->params;
     f->temperature_most = TEMPERATURE_MOST;
-    fields_sampler(f, p, lists);
+    fields_sampler(f, p, &q->lists);
     fields_integer(f, "max_tokens", -1, INT32_MAX, &p->max_tokens);
     fields_integer(f, "n_predict", -1, INT32_MAX, &p->max_tokens);
     fields_integer(f, "n_probs", 0, PROBS_MOST, &n_probs);
-    p->n_top = (uint32_t)n_probs;
+    c->n_probs = p->n_top = (uint32_t)n_probs;
     fields_bool(f, "cache_prompt", &cache);
     p->no_cache = !cache;
-    fields_bool(f, "stream", &s->stream);
-    fields_bool(f, "return_tokens", &s->return_tokens);
-    fields_bool(f, "timings_per_token", &s->timings_per_token);
-    fields_bool(f, "return_progress", &s->return_progress);
+    fields_bool(f, "stream", &c->stream);
+    fields_bool(f, "return_tokens", &c->return_tokens);
+    fields_bool(f, "timings_per_token", &c->timings_per_token);
+    fields_bool(f, "return_progress", &c->return_progress);
     fields_timeout(f, &p->timeout_us);
     read_slot(f);
     read_other(f);
 }
 
 /* --- the reply -------------------------------------------------------------------------------------------------------- */
-typedef struct {
-    llamacpp_settings set; /* its lists are gone once the job started */
-    json_t *settings, *prompt, *warnings;
-    json_t *probs; /* of a reply in one piece */
-    uint32_t n_prompt, n_cached;
-} completion;
-
-static void completion_free(completion *c) {
+static void completion_free(void *user) {
+    completion *c = user;
     json_decref(c->settings);
     json_decref(c->prompt);
     json_decref(c->warnings);
@@ -190,9 +199,9 @@ static json_t *partial(const job *j, const job_event *ev, str text) {
                   -1, "tokens_predicted", (json_int_t)n, "tokens_evaluated", (json_int_t)c->n_prompt);
     if (ev->kind == JOB_TOKEN && ev->id >= 0) {
         json_array_append_new(json_object_get(v, "tokens"), json_integer(ev->id));
-        if (c->set.params.n_top) put(v, "completion_probabilities", json_pack("[o]", token_probs(j->app, ev)));
+        if (c->n_probs) put(v, "completion_probabilities", json_pack("[o]", token_probs(j->app, ev)));
     }
-    if (c->set.timings_per_token) put(v, "timings", job_timings(j));
+    if (c->timings_per_token) put(v, "timings", job_timings(j));
     return v;
 }
 
@@ -230,11 +239,11 @@ static void put_stop(json_t *v, const job *j) {
 static json_t * final(const job *j) {
     completion *c = j->user;
     const rf_event *end = &j->end[0];
-    const str all = job_text(j, 0), text = c->set.stream ? (str){"", 0} : all;
+    const str all = job_text(j, 0), text = c->stream ? (str){"", 0} : all;
     json_t *v =
         json_pack("{si so so si sb so sI sI sO sO sb sb}", "index", 0, "content", json_text_of(text), "tokens",
-                  c->set.return_tokens && !c->set.stream ? tokens_json(j) : json_array(), "id_slot", -1, "stop", 1,
-                  "model", json_text_of(str_of(j->app->model_name)), "tokens_predicted", (json_int_t)end->n_predicted,
+                  c->return_tokens && !c->stream ? tokens_json(j) : json_array(), "id_slot", -1, "stop", 1, "model",
+                  json_text_of(str_of(j->app->model_name)), "tokens_predicted", (json_int_t)end->n_predicted,
                   "tokens_evaluated", (json_int_t)end->n_prompt, "generation_settings", c->settings, "prompt",
                   c->prompt, "has_new_line", memchr(all.p, '\n', all.n) != NULL, "truncated", 0);
     put_stop(v, j);
@@ -260,9 +269,9 @@ static void on_prompt(job *j, const job_event *ev) {
     completion *c = j->user;
     if (!c->n_prompt) c->n_cached = ev->prompt_done;
     c->n_prompt = ev->prompt_total;
-    if (c->set.stream && c->set.return_progress)
+    if (c->stream && c->return_progress)
         sse_json(j->x, progress(j, ev));
-    else if (c->set.stream)
+    else if (c->stream)
         job_ping(j);
 }
 
@@ -271,16 +280,16 @@ static void on_event(job *j, const job_event *ev) {
     switch (ev->kind) {
     case JOB_PROMPT: on_prompt(j, ev); break;
     case JOB_TOKEN:
-        if (c->set.stream)
+        if (c->stream)
             sse_json(j->x, partial(j, ev, ev->text));
         else if (c->probs && ev->id >= 0)
             json_array_append_new(c->probs, token_probs(j->app, ev));
         break;
     case JOB_FINISHED:
-        if (c->set.stream) sse_json(j->x, final(j));
+        if (c->stream) sse_json(j->x, final(j));
         break;
     case JOB_FAILED:
-        if (c->set.stream) sse_json(j->x, failure(ev->error));
+        if (c->stream) sse_json(j->x, failure(ev->error));
         break;
     case JOB_EMBEDDING: break;
     }
@@ -288,7 +297,7 @@ static void on_event(job *j, const job_event *ev) {
 
 static void on_done(job *j) {
     const completion *c = j->user;
-    if (c->set.stream)
+    if (c->stream)
         exchange_end(j->x);
     else if (j->failed)
         reply_error(j->x, &j->error, NULL);
@@ -309,55 +318,49 @@ static json_t *prompt_text(const app *a, const rf_request_params *p) {
     return v;
 }
 
-static completion *completion_new(const app *a, const llamacpp_settings *s, fields *f) {
-    completion *c = mem_zalloc(sizeof *c);
-    if (!c) return NULL;
-    c->set = *s;
-    c->settings = llamacpp_settings_json(s);
-    c->prompt = prompt_text(a, &s->params);
-    c->warnings = fields_take_warnings(f);
-    if (s->params.n_top && !s->stream) c->probs = json_array();
-    if (c->settings && c->prompt) return c;
-    completion_free(c);
-    return NULL;
+static bool remember(completion *c, asked *q) {
+    c->settings = llamacpp_settings_json(&q->params, c->stream, c->timings_per_token);
+    c->prompt = prompt_text(q->f.app, &q->params);
+    c->warnings = fields_take_warnings(&q->f);
+    if (c->n_probs && !c->stream) c->probs = json_array();
+    return c->settings && c->prompt;
 }
 
-static void start(app *a, exchange *x, const llamacpp_settings *s, fields *f) {
-    completion *c = completion_new(a, s, f);
-    if (!c) {
+static void start(asked *q, app *a, exchange *x) {
+    completion *c = q->user;
+    if (!remember(c, q)) {
         reply_fail(x, 503, "memory.exhausted", NULL, "no memory for another request");
         return;
     }
-    const job_options opt = {.params = s->params,
+    const job_options opt = {.params = q->params,
                              .n = 1,
                              .operation = "text_completion",
                              .route = "/completion",
-                             .stream = s->stream,
+                             .stream = c->stream,
                              .event = on_event,
                              .done = on_done,
                              .released = on_released,
-                             .tick = s->stream ? job_ping : NULL,
+                             .tick = c->stream ? job_ping : NULL,
                              .user = c};
-    if (!job_start(a, x, &opt))
-        completion_free(c);
-    else if (s->stream)
-        sse_open(x);
+    if (!job_start(a, x, &opt)) return;
+    q->user = NULL;
+    if (c->stream) sse_open(x);
 }
 
 static void complete(app *a, exchange *x) {
-    fields f;
-    if (!fields_open(&f, x) || !fields_model(&f)) return;
-    llamacpp_settings s = llamacpp_defaults();
-    sampler_lists lists;
-    int32_t *ids = NULL;
-    read_settings(&f, &s, &lists);
-    fields_accept(&f, "prompt");
-    if (!f.failed) fields_prompt(&f, "prompt", true, &ids, &s.params.n_tokens);
-    s.params.tokens = ids;
-    if (fields_finish(&f)) start(a, x, &s, &f);
-    sampler_lists_free(&lists);
-    rf_free(ids);
-    fields_close(&f);
+    (void)a;
+    asked *q = asked_open(x);
+    if (!q) return;
+    q->start = start;
+    q->free_user = completion_free;
+    completion *c = q->user = mem_zalloc(sizeof *c);
+    if (c) {
+        read_settings(q, c);
+        asked_run(q);
+        return;
+    }
+    asked_free(q);
+    reply_fail(x, 503, "memory.exhausted", NULL, "no memory for another request");
 }
 
 const route llamacpp_routes[] = {{.method = "POST", .path = "/completion", .run = complete, .generates = true},

@@ -6,15 +6,8 @@
 #include "base/json.h"
 #include "server/app.h"
 
-typedef struct {
-    rf_request_params params;
-    bool stream, return_tokens, timings_per_token, return_progress;
-} llamacpp_settings;
-
-/* /completion's defaults: the engine's, until the end or a full context. */
-llamacpp_settings llamacpp_defaults(void);
-/* generation_settings: what a request runs with. NULL: no memory. */
-json_t *llamacpp_settings_json(const llamacpp_settings *s);
+/* generation_settings: what a request runs with, as llama.cpp names it. NULL: no memory. */
+json_t *llamacpp_settings_json(const rf_request_params *p, bool stream, bool timings_per_token);
 
 void llamacpp_tokenize(app *a, exchange *x);
 void llamacpp_detokenize(app *a, exchange *x);

@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 #include "server/fields.h"
+#include "server/prepare.h"
 
 #include <string.h>
 
@@ -35,7 +36,44 @@ static json_t *ids_json(const app *a, const int32_t *id, size_t n, bool pieces) 
     return NULL;
 }
 
+/* One /tokenize; much text is done on another thread, up to the reply's text. */
+typedef struct {
+    fields f;
+    const char *text;
+    size_t n;
+    unsigned flags;
+    bool pieces, good;
+    strbuf reply;
+    rf_error error;
+} tokenizing;
+
+static void tokenize(void *user) {
+    tokenizing *t = user;
+    int32_t *ids;
+    size_t n;
+    t->good = rf_tokenize(t->f.app->model, t->text, t->n, t->flags, &ids, &n, &t->error);
+    if (!t->good) return;
+    json_t *v = ids_json(t->f.app, ids, n, t->pieces);
+    if (v && json_write(v, &t->reply, NULL)) strbuf_free(&t->reply);
+    json_decref(v);
+    rf_free(ids);
+}
+
+static void reply_tokens(void *user, exchange *x) {
+    tokenizing *t = user;
+    if (x && !t->good)
+        reply_error(x, &t->error, "content");
+    else if (x && t->reply.n)
+        exchange_reply(x, 200, "application/json; charset=utf-8", t->reply.p, t->reply.n);
+    else if (x)
+        reply_json(x, 200, NULL);
+    strbuf_free(&t->reply);
+    fields_close(&t->f);
+    mem_free(t);
+}
+
 void llamacpp_tokenize(app *a, exchange *x) {
+    (void)a;
     fields f;
     if (!fields_open(&f, x) || !fields_model(&f)) return;
     const char *text = "";
@@ -46,17 +84,15 @@ void llamacpp_tokenize(app *a, exchange *x) {
     fields_bool(&f, "parse_special", &parse);
     fields_bool(&f, "with_pieces", &pieces);
     if (!fields_finish(&f)) return;
-    const unsigned flags = (add ? 0u : RF_NO_SPECIAL) | (parse ? 0u : RF_NO_PARSE_SPECIAL);
-    int32_t *ids;
-    size_t n_ids;
-    rf_error e;
-    if (!rf_tokenize(a->model, text, n, flags, &ids, &n_ids, &e)) {
-        reply_error(x, &e, "content");
-    } else {
-        reply_json(x, 200, ids_json(a, ids, n_ids, pieces));
-        rf_free(ids);
+    tokenizing *t = mem_zalloc(sizeof *t);
+    if (!t) {
+        reply_json(x, 200, NULL);
+        fields_close(&f);
+        return;
     }
-    fields_close(&f);
+    *t = (tokenizing){.f = f, .text = text, .n = n, .pieces = pieces};
+    t->flags = (add ? 0u : RF_NO_SPECIAL) | (parse ? 0u : RF_NO_PARSE_SPECIAL);
+    prepare_run(x, n, tokenize, reply_tokens, t);
 }
 
 /* --- /detokenize ------------------------------------------------------------------------------------------------------ */
@@ -70,7 +106,7 @@ static int32_t *read_ids(fields *f, size_t *n) {
         fields_bad(f, "tokens", "no memory for the list");
         return NULL;
     }
-    const uint32_t n_vocab = rf_model_n_vocab(f->x->app->model);
+    const uint32_t n_vocab = rf_model_n_vocab(f->app->model);
     for (size_t i = 0; i < *n; i++) {
         const json_t *item = json_array_get(v, i);
         const int64_t id = json_is_integer(item) ? json_integer_value(item) : -1;
@@ -113,7 +149,7 @@ static json_t *template_request(fields *f) {
     const char *key;
     json_t *item;
     if (f->failed || !v) return v;
-    json_t *defaults = f->x->app->opt->template_kwargs ? json_loads(f->x->app->opt->template_kwargs, 0, NULL) : NULL;
+    json_t *defaults = f->app->opt->template_kwargs ? json_loads(f->app->opt->template_kwargs, 0, NULL) : NULL;
     json_object_update(v, defaults);
     json_decref(defaults);
     json_object_foreach((json_t *)(uintptr_t)kwargs, key, item) {
@@ -127,29 +163,53 @@ static json_t *template_request(fields *f) {
     return v;
 }
 
-static void render(app *a, exchange *x, const json_t *request) {
+typedef struct {
+    app *app;
+    json_t *request;
+    bool written, good;
+    rf_prompt out;
+    rf_error error;
+} rendering;
+
+static void render(void *user) {
+    rendering *r = user;
     strbuf text = {0};
-    err why;
-    rf_error e;
-    rf_prompt out = {0};
-    const char *own = a->opt->chat_template;
-    if (!request || json_write(request, &text, &why))
-        reply_json(x, 200, NULL);
-    else if (!rf_render(&out, a->model, own, own ? strlen(own) : 0, text.p, text.n, &e))
-        reply_error(x, &e, "messages");
-    else
-        reply_json(x, 200, json_pack("{so}", "prompt", json_text(out.text, out.n)));
-    rf_prompt_free(&out);
+    const char *own = r->app->opt->chat_template;
+    r->written = json_write(r->request, &text, NULL) == OK;
+    if (r->written) r->good = rf_render(&r->out, r->app->model, own, own ? strlen(own) : 0, text.p, text.n, &r->error);
     strbuf_free(&text);
+}
+
+static void reply_prompt(void *user, exchange *x) {
+    rendering *r = user;
+    if (x && r->good)
+        reply_json(x, 200, json_pack("{so}", "prompt", json_text(r->out.text, r->out.n)));
+    else if (x && r->written)
+        reply_error(x, &r->error, "messages");
+    else if (x)
+        reply_json(x, 200, NULL);
+    rf_prompt_free(&r->out);
+    json_decref(r->request);
+    mem_free(r);
 }
 
 void llamacpp_apply_template(app *a, exchange *x) {
     fields f;
     if (!fields_open(&f, x) || !fields_model(&f)) return;
     json_t *request = template_request(&f);
-    if (fields_finish(&f)) {
-        render(a, x, request);
-        fields_close(&f);
+    rendering *r = mem_zalloc(sizeof *r);
+    if (!fields_finish(&f)) {
+        json_decref(request);
+        mem_free(r);
+        return;
+    }
+    fields_close(&f); /* what the request holds of the body is counted */
+    if (r && request) {
+        *r = (rendering){.app = a, .request = request};
+        prepare_run(x, x->body.n, render, reply_prompt, r);
+        return;
     }
     json_decref(request);
+    mem_free(r);
+    reply_json(x, 200, NULL);
 }

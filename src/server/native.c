@@ -1,32 +1,27 @@
 /* The native routes: /generate, /generate/stream, /status/{id}, /cancel/{id}, /models. */
-#include "server/fields.h"
+#include "server/asked.h"
 #include "server/job.h"
 #include "server/sse.h"
 
 /* --- /generate -------------------------------------------------------------------------------------------------------- */
-static rf_request_params native_defaults(void) {
-    rf_request_params p = rf_request_defaults();
-    p.max_tokens = 100;
-    p.temperature = 1;
-    p.top_k = 50;
-    p.top_p = 0.9f;
-    p.min_p = 0;
-    return p;
-}
-
-static void read_fields(fields *f, rf_request_params *p, sampler_lists *lists, int32_t **ids) {
+static asked *read_fields(exchange *x) {
+    asked *q = asked_open(x);
+    if (!q) return NULL;
     bool ignored, cache = true;
-    fields_sampler(f, p, lists);
+    fields *f = &q->f;
+    rf_request_params *p = &q->params;
+    p->max_tokens = 100;
+    p->temperature = 1;
+    p->top_k = 50;
+    p->top_p = 0.9f;
+    p->min_p = 0;
+    fields_sampler(f, p, &q->lists);
     fields_integer(f, "max_tokens", 1, INT32_MAX, &p->max_tokens);
     fields_bool(f, "stream", &ignored); /* the route says it */
     fields_bool(f, "cache_prompt", &cache);
     p->no_cache = !cache;
     fields_timeout(f, &p->timeout_us);
-    if (!f->failed)
-        fields_prompt(f, "prompt", true, ids, &p->n_tokens);
-    else
-        fields_accept(f, "prompt");
-    p->tokens = *ids;
+    return q;
 }
 
 static void put(json_t *obj, const char *key, json_t *v) {
@@ -84,33 +79,41 @@ static void on_stream_event(job *j, const job_event *ev) {
 static void end_stream(job *j) { exchange_end(j->x); }
 static void release_warnings(job *j) { json_decref(j->user); }
 
-static void run(app *a, exchange *x, bool stream) {
-    fields f;
-    if (!fields_open(&f, x) || !fields_model(&f)) return;
-    rf_request_params p = native_defaults();
-    sampler_lists lists;
-    int32_t *ids = NULL;
-    read_fields(&f, &p, &lists, &ids);
-    if (fields_finish(&f)) {
-        job_options opt = {.params = p, .n = 1, .operation = "text_completion", .stream = stream};
-        opt.route = stream ? "/generate/stream" : "/generate";
-        opt.event = stream ? on_stream_event : NULL;
-        opt.tick = stream ? job_ping : NULL;
-        opt.done = stream ? end_stream : reply_whole;
-        opt.released = release_warnings;
-        opt.user = fields_take_warnings(&f);
-        if (!job_start(a, x, &opt))
-            json_decref(opt.user);
-        else if (stream)
-            sse_open(x);
-    }
-    sampler_lists_free(&lists);
-    rf_free(ids);
-    fields_close(&f);
+static job *start(asked *q, app *a, exchange *x, job_options opt) {
+    opt.params = q->params;
+    opt.operation = "text_completion";
+    opt.released = release_warnings;
+    opt.user = fields_take_warnings(&q->f);
+    job *j = job_start(a, x, &opt);
+    if (!j) json_decref(opt.user);
+    return j;
 }
 
-static void generate(app *a, exchange *x) { run(a, x, false); }
-static void generate_stream(app *a, exchange *x) { run(a, x, true); }
+static void start_whole(asked *q, app *a, exchange *x) {
+    start(q, a, x, (job_options){.route = "/generate", .done = reply_whole});
+}
+
+static void start_stream(asked *q, app *a, exchange *x) {
+    const job_options opt = {
+        .route = "/generate/stream", .stream = true, .event = on_stream_event, .tick = job_ping, .done = end_stream};
+    if (start(q, a, x, opt)) sse_open(x);
+}
+
+static void generate(app *a, exchange *x) {
+    (void)a;
+    asked *q = read_fields(x);
+    if (!q) return;
+    q->start = start_whole;
+    asked_run(q);
+}
+
+static void generate_stream(app *a, exchange *x) {
+    (void)a;
+    asked *q = read_fields(x);
+    if (!q) return;
+    q->start = start_stream;
+    asked_run(q);
+}
 
 /* --- /status, /cancel ------------------------------------------------------------------------------------------------- */
 static job *find(app *a, exchange *x) {

@@ -60,7 +60,7 @@ typedef struct {
 } bias_list;
 
 static void add_bias(bias_list *l, int64_t id, float bias) {
-    const uint32_t n_vocab = rf_model_n_vocab(l->f->x->app->model);
+    const uint32_t n_vocab = rf_model_n_vocab(l->f->app->model);
     if (id < 0 || id >= (int64_t)n_vocab) {
         fields_bad(l->f, "logit_bias", "names a token that is not one of 0 to %u", n_vocab - 1);
         return;
@@ -82,7 +82,7 @@ static void add_text_bias(bias_list *l, const char *text, size_t n, float bias) 
     int32_t *ids;
     size_t n_ids;
     rf_error e;
-    if (!rf_tokenize(l->f->x->app->model, text, n, RF_NO_SPECIAL, &ids, &n_ids, &e)) {
+    if (!rf_tokenize(l->f->app->model, text, n, RF_NO_SPECIAL, &ids, &n_ids, &e)) {
         fields_bad(l->f, "logit_bias", "%s", e.message);
         return;
     }
@@ -207,7 +207,7 @@ static void add_text(prompt *p, const json_t *v, unsigned flags) {
     int32_t *ids;
     size_t n;
     rf_error e;
-    if (!rf_tokenize(p->f->x->app->model, json_string_value(v), json_string_length(v), flags, &ids, &n, &e)) {
+    if (!rf_tokenize(p->f->app->model, json_string_value(v), json_string_length(v), flags, &ids, &n, &e)) {
         fields_bad(p->f, p->name, "%s", e.message);
         return;
     }
@@ -218,7 +218,7 @@ static void add_text(prompt *p, const json_t *v, unsigned flags) {
 
 static void add_id(prompt *p, const json_t *v) {
     const int64_t id = json_integer_value(v);
-    const uint32_t n_vocab = rf_model_n_vocab(p->f->x->app->model);
+    const uint32_t n_vocab = rf_model_n_vocab(p->f->app->model);
     if (id < 0 || id >= (int64_t)n_vocab)
         fields_bad(p->f, p->name, "holds an id that is not one of 0 to %u", n_vocab - 1);
     else

@@ -43,13 +43,13 @@ static json_t *inspect(const app *a) {
 }
 
 void llamacpp_props(app *a, exchange *x) {
-    const llamacpp_settings s = llamacpp_defaults();
+    const rf_request_params p = rf_request_defaults();
     json_t *info = engine_info(a), *file = inspect(a);
     const json_t *tokenizer = json_object_get(file, "tokenizer");
     json_t *v =
         json_pack("{s{so si} si so so s{sb sb} so so so ss+ sb}", "default_generation_settings", "params",
-                  llamacpp_settings_json(&s), "n_ctx", int_of(info, "context"), "total_slots", int_of(info, "parallel"),
-                  "model_alias", json_text_of(str_of(a->model_name)), "model_path",
+                  llamacpp_settings_json(&p, false, false), "n_ctx", int_of(info, "context"), "total_slots",
+                  int_of(info, "parallel"), "model_alias", json_text_of(str_of(a->model_name)), "model_path",
                   json_text_of(str_of(a->opt->model_path)), "modalities", "vision", 0, "audio", 0, "chat_template",
                   template_text(a), "bos_token", special_text(a, tokenizer, "bos"), "eos_token",
                   special_text(a, tokenizer, "eos"), "build_info", "rocmforge ", rf_version(), "is_sleeping", 0);
