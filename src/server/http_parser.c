@@ -64,6 +64,13 @@ bool http_is_token(char c) {
     return is_digit((unsigned char)c) || is_alpha((unsigned char)c) || (c && strchr("!#$%&'*+-.^_`|~", c));
 }
 
+bool http_is_id(str s) {
+    for (size_t i = 0; i < s.n; i++)
+        if (!is_digit((unsigned char)s.p[i]) && !is_alpha((unsigned char)s.p[i]) && !strchr("._-", s.p[i]))
+            return false;
+    return s.n > 0 && s.n <= 128 && !memchr(s.p, 0, s.n);
+}
+
 /* Bytes of a field's value: visible ones, space, tab, and those above ASCII, which only some fields may hold. */
 static bool is_text(unsigned char c) { return c == '\t' || (c >= ' ' && c != 0x7F); }
 static bool is_target(unsigned char c) { return c > ' ' && c < 0x7F && !strchr("\"#<>\\^`{|}", c); }

@@ -5,13 +5,6 @@
 static const route *const tables[] = {native_routes, openai_routes, llamacpp_routes, ops_routes};
 enum { N_TABLES = sizeof tables / sizeof *tables };
 
-static bool is_id(str s) {
-    if (s.n == 0 || s.n > 128) return false;
-    for (size_t i = 0; i < s.n; i++)
-        if (!http_is_token(s.p[i]) || strchr("!#$%&'*+^`|~", s.p[i])) return false;
-    return true;
-}
-
 /* Does the path fit the pattern? *param: what stands for {id}. */
 static bool fits(const char *pattern, str path, str *param) {
     const char *brace = strchr(pattern, '{');
@@ -21,7 +14,7 @@ static bool fits(const char *pattern, str path, str *param) {
     if (path.n < before + n_after || memcmp(path.p, pattern, before)) return false;
     if (memcmp(path.p + path.n - n_after, pattern + strlen(pattern) - n_after, n_after)) return false;
     *param = (str){path.p + before, path.n - before - n_after};
-    return is_id(*param);
+    return http_is_id(*param);
 }
 
 /* A route that answers GET answers HEAD too: the reply's body is left out further down. */
