@@ -10,11 +10,22 @@
 #include "gguf/gguf.h"
 #include "model/model.h"
 #include "sched/sched.h"
+#include "text/template.h"
 #include "text/tokenizer.h"
+
+/* A chat template read once, or why that failed. Immutable after open: any thread. */
+typedef struct {
+    chat_template *parsed; /* NULL: code and why say it */
+    status code;
+    err why;
+} api_chat;
+status api_chat_open(api_chat *c, str source, err *e); /* fails for want of memory only */
+void api_chat_close(api_chat *c);
 
 struct rf_model {
     gguf *file;
     tokenizer *text;
+    api_chat chat;
     model_info info; /* strings are views into file */
 };
 
@@ -38,6 +49,7 @@ uint32_t api_page_tokens(uint32_t context); /* the page size for this context */
 status api_shape_make(api_shape *s, const rf_model *m, const rf_engine_options *opt, err *e);
 status api_open_backend(backend **out, const api_shape *s, err *e);
 
+status api_chat_of_model(rf_model *m, err *e);     /* fills m->chat */
 status api_check_graph(const rf_model *m, err *e); /* what the file's weights and hyperparameters cannot run as */
 /* ERR_MEMORY_PLAN unless what this shape needs, and the margin, are available; a cache that may shrink is shrunk first, with
  * a warning. b: as api_open_backend gave it. */

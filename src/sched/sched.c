@@ -133,6 +133,7 @@ static status compute(sched *s, err *e) {
     s->now.steps++;
     s->now.step_us += (uint64_t)(s->now_us - t0);
     s->now.tokens_computed += b->n_tok;
+    s->now.seqs_computed += b->n_seq;
     s->now.last_batch_seqs = b->n_seq;
     s->now.last_batch_tokens = b->n_tok;
     return OK;

@@ -95,6 +95,7 @@ typedef struct {
     uint64_t tokens_held; /* whose keys and values stand in pages, used or cached; shared ones once */
     uint64_t steps, step_us, tokens_computed, prompt_tokens, cached_tokens, generated_tokens;
     uint64_t preemptions, pages_copied, waited_queue, waited_kv, waited_batch, waited_prefix;
+    uint64_t seqs_computed; /* sequences of all steps */
     uint32_t last_batch_seqs, last_batch_tokens;
     kv_prefix_stats prefix;
     kv_disk_stats disk;

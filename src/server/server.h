@@ -33,6 +33,11 @@ typedef struct {
 
 server_options server_defaults(void);
 
+/* What can be said to be wrong before a model is loaded: the address, keys, TLS files. server_run checks it again. */
+bool server_check(const server_options *opt, rf_error *e);
+/* Raises the soft limit of open files to the hard one; gives the connections that then fit, at most `asked` (0: any). */
+uint32_t server_raise_files(uint32_t asked);
+
 /* Binds before the model is loaded would answer 503 "loading": engine and model are given open. ready(user, address) is called
  * once it listens. Runs until SIGTERM or SIGINT (drained) or a fatal error. true: ended as asked. */
 bool server_run(const server_options *opt, rf_model *m, rf_engine *g, void (*ready)(void *user, const char *address),
