@@ -78,7 +78,7 @@ static void test_bad_levels(void **state) {
         assert_int_equal(log_open(bad[i], false, NULL, &e), ERR_RANGE);
         assert_false(log_enabled(LOG_ERROR, "server"));
     }
-    char many[33 * 8] = "";
+    char many[33 * 8 + 1] = "";
     for (int i = 0; i < 33; i++) sprintf(many + strlen(many), "m%d=info,", i % 10);
     err e;
     assert_int_equal(log_open(many, false, NULL, &e), ERR_RANGE);
