@@ -82,7 +82,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     status s = tokenizer_open(&t, g, &e);
     if (s && (t || !e.text[0] || s == ERR_INTERNAL)) abort();
     str text = next_bytes(&in, size);
-    for (int i = 0; !s && i < 4; i++) check(t, text, (tokenize_options){i & 1, i & 2});
+    for (int i = 0; !s && i < 4; i++) check(t, text, (tokenize_options){.add_special = i & 1, .parse_special = i & 2});
     tokenizer_close(t);
     gguf_close(g);
     if (mem_live() != live) abort();

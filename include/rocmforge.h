@@ -82,7 +82,8 @@ typedef struct {
 /* The file's own template (tokenizer.chat_template); NULL: it has none. Borrowed from the model. */
 RF_API const char *rf_model_template(const rf_model *m, size_t *n);
 /* Renders a chat request: a JSON object with messages, tools, add_generation_prompt and any other variable (null counts as
- * absent). tmpl NULL: the model's own, template.missing when it has none. m gives bos_token and eos_token; NULL: both empty. */
+ * absent). tmpl NULL: the model's own, template.missing when it has none. m gives bos_token and eos_token; NULL: both empty.
+ * Content in text parts becomes one string, with newlines between, unless the template walks through parts itself. */
 RF_API bool rf_render(rf_prompt *out, const rf_model *m, const char *tmpl, size_t n_tmpl, const char *request,
                       size_t n_request, rf_error *e);
 RF_API void rf_prompt_free(rf_prompt *p); /* a prompt of zeros is fine */
@@ -235,7 +236,7 @@ typedef struct {
 } rf_stats;
 RF_API void rf_engine_stats(const rf_engine *g, rf_stats *out); /* any thread */
 /* The KV cache's memory: JSON object {page_tokens, page_bytes, bytes, bytes_per_token, pages {total, used, cached, free},
- * allocator_bytes, page_table_bytes, fragmentation, efficiency}; rf_free. NULL: no memory. Any thread. */
+ * tokens, allocator_bytes, page_table_bytes, fragmentation, efficiency}; rf_free. NULL: no memory. Any thread. */
 RF_API char *rf_engine_memory(const rf_engine *g);
 
 /* --- this machine ----------------------------------------------------------------------------------------------------- */

@@ -19,7 +19,6 @@ struct rf_engine {
     kv_disk *disk; /* NULL: none */
     sched *sched;
     api_shape shape;
-    uint32_t queue;
     int64_t load_us;
     pthread_t thread;
     bool running;
@@ -65,58 +64,28 @@ static status start(rf_engine *g, err *e) {
     return rc ? fail(e, ERR_NOMEM, "cannot start the engine's thread: %s", strerror(rc)) : OK;
 }
 
-enum { QUEUE_DEFAULT = 1000, STEP_MS_MOST = 60000 };
-
-static status scheduling(sched_options *out, const api_shape *shape, const rf_engine_options *opt, err *e) {
-    static const char *const names[] = {[CHUNK_ADAPTIVE] = "adaptive", [CHUNK_FIXED] = "fixed", [CHUNK_NONE] = "none"};
-    *out = (sched_options){.context = shape->context,
-                           .parallel = shape->parallel,
-                           .queue = opt->queue ? opt->queue : QUEUE_DEFAULT,
-                           .chunk = opt->chunk,
-                           .step_us = (int64_t)opt->step_ms * 1000,
-                           .no_prefix = opt->no_prefix_cache};
-    if (opt->kv_cache_dir && opt->no_prefix_cache)
-        return fail(e, ERR_USAGE, "a folder for the prefix cache, and no prefix cache: give one of the two");
-    if (opt->step_ms > STEP_MS_MOST)
-        return fail(e, ERR_RANGE, "steps of %u ms: give 1 to %d", opt->step_ms, STEP_MS_MOST);
-    if (!opt->chunking) return OK;
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        out->chunking = (chunk_strategy)i;
-        if (strcmp(opt->chunking, names[i]) == 0) return OK;
-    }
-    return fail(e, ERR_USAGE, "chunking %s: give adaptive, fixed or none", opt->chunking);
-}
-
-enum { DISK_GIB_DEFAULT = 4 };
-
-static status open_disk(rf_engine *g, const rf_engine_options *opt, const uint64_t identity[2], err *e) {
-    kv_disk_options o = {.dir = opt->kv_cache_dir,
-                         .max_bytes = opt->kv_cache_bytes ? opt->kv_cache_bytes : (uint64_t)DISK_GIB_DEFAULT << 30,
-                         .identity = {identity[0], identity[1]},
-                         .page_tokens = g->shape.exec.page_tokens,
-                         .max_tokens = g->shape.context,
-                         .page_bytes = exec_page_bytes(g->x)};
+static status open_disk(rf_engine *g, const uint64_t identity[2], err *e) {
+    kv_disk_options o = g->shape.folder;
+    o.identity[0] = identity[0];
+    o.identity[1] = identity[1];
     return kv_disk_open(&g->disk, &o, e);
 }
 
 /* Everything but the thread; what there is on failure is the caller's to close. */
 static status open_parts(rf_engine *g, const rf_engine_options *opt, err *e) {
     rf_model *m = g->model;
-    sched_options so;
-    status s = api_shape_make(&g->shape, m, opt, e);
-    if (!s) s = scheduling(&so, &g->shape, opt, e);
-    if (s) return s;
-    g->queue = so.queue;
     backend *b = NULL;
-    s = api_open_backend(&b, &g->shape, e);
-    if (!s && (s = api_check_memory(m, &g->shape, b, e))) b->ops->close(b);
+    status s = api_shape_make(&g->shape, m, opt, e);
+    if (!s) s = api_open_backend(&b, &g->shape, e);
+    if (!s && (s = api_fit_memory(&g->shape, m, b, e))) b->ops->close(b);
     if (s) return s;
     uint64_t identity[2];
     if (opt->kv_cache_dir) api_cache_identity(identity, m, &g->shape.exec);
     s = exec_open(&g->x, m->file, &g->shape.exec, &b, 1, opt->progress, opt->user, e);
-    if (!s && opt->kv_cache_dir) s = open_disk(g, opt, identity, e);
-    so.disk = g->disk;
-    return s ? s : sched_open(&g->sched, g->x, m->text, &g->shape.exec, &so, e);
+    if (!s && opt->kv_cache_dir) s = open_disk(g, identity, e);
+    g->shape.folder.dir = NULL; /* the caller's string */
+    g->shape.sched.disk = g->disk;
+    return s ? s : sched_open(&g->sched, g->x, m->text, &g->shape.exec, &g->shape.sched, e);
 }
 
 static void log_opened(const rf_engine *g) {
@@ -184,12 +153,13 @@ char *rf_engine_info(const rf_engine *g) {
     const exec_options *x = &g->shape.exec;
     uint64_t weights, kv;
     exec_traffic(g->x, &weights, &kv);
-    json_t *v = json_pack("{s{ss so ss} si si si si ss ss sf sI sI so*}", "device", "kind", "cpu", "name",
+    json_t *v = json_pack("{s{ss so ss} si si si si ss ss sf sI sI so so*}", "device", "kind", "cpu", "name",
                           api_text(&name), "reason", g->shape.reason, "context", (int)g->shape.context, "parallel",
                           (int)g->shape.parallel, "threads", (int)g->shape.threads, "ubatch", (int)x->max_tok,
                           "cache_type_k", quant_lookup(x->type_k)->name, "cache_type_v", quant_lookup(x->type_v)->name,
                           "load_ms", (double)g->load_us / 1000.0, "read_bytes_per_token", (json_int_t)weights,
-                          "kv_bytes_per_token", (json_int_t)kv, "error", why_dead(g));
+                          "kv_bytes_per_token", (json_int_t)kv, "warnings", api_warnings(&g->shape), "error",
+                          why_dead(g));
     strbuf_free(&name);
     status s;
     return api_json(v, &s, NULL);
@@ -354,7 +324,7 @@ void rf_engine_stats(const rf_engine *g, rf_stats *out) {
     *out = (rf_stats){.running = s.running,
                       .waiting = s.waiting,
                       .parallel = g->shape.parallel,
-                      .queue = g->queue,
+                      .queue = g->shape.sched.queue,
                       .page_tokens = g->shape.exec.page_tokens,
                       .pages_total = s.pages_total,
                       .pages_used = s.pages_used,
@@ -384,7 +354,7 @@ void rf_engine_stats(const rf_engine *g, rf_stats *out) {
 }
 
 char *rf_engine_memory(const rf_engine *g) {
-    (void)g;
-    status s;
-    return api_json(json_object(), &s, NULL);
+    sched_stats s;
+    sched_get_stats(g->sched, &s);
+    return api_memory(&g->shape, &s, exec_page_bytes(g->x));
 }

@@ -70,6 +70,7 @@ bool rf_model_open(rf_model **out, const char *path, rf_error *e) {
         s = fail(&why, ERR_TOKENIZER, "the vocabulary has %u tokens, the embedding only %u rows",
                  tokenizer_get_info(m->text)->n_vocab, m->info.n_vocab);
     if (!s) s = api_check_graph(m, &why);
+    if (!s) s = api_chat_of_model(m, &why);
     if (m) s = api_if_unchanged(m->file, s, &why);
     if (s)
         rf_model_close(m);
@@ -80,6 +81,7 @@ bool rf_model_open(rf_model **out, const char *path, rf_error *e) {
 
 void rf_model_close(rf_model *m) {
     if (!m) return;
+    api_chat_close(&m->chat);
     tokenizer_close(m->text);
     model_info_free(&m->info);
     gguf_close(m->file);

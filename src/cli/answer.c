@@ -28,7 +28,7 @@ void answer_free(answer *w) {
 
 /* --- while it comes --------------------------------------------------------------------------------------------------- */
 void answer_progress(answer *w, uint32_t done, uint32_t total) {
-    if (w->a->quiet || done >= total || !isatty(STDERR_FILENO)) return;
+    if (w->a->quiet || done == 0 || done >= total || !isatty(STDERR_FILENO)) return;
     fprintf(stderr, "\rreading the prompt: %u of %u tokens ", done, total);
     w->note_shown = true;
 }

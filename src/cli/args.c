@@ -23,7 +23,7 @@ typedef struct {
 #define AT(field) offsetof(args, field)
 
 static const option options[] = {
-    {"-m --model --gguf", TEXT, AT(model), CMD_MODEL, 0, 0, "FILE",
+    {"-m --model --gguf", TEXT, AT(model), CMD_MODEL | CMD_RENDER, 0, 0, "FILE",
      "the GGUF file (first shard of a split one); also the first argument"},
     {"--host", TEXT, AT(host), CMD_SAMPLED, 0, 0, "URL",
      "ask the server at this address, as http://127.0.0.1:8080; nothing is computed here"},
@@ -45,6 +45,8 @@ static const option options[] = {
     {"-f --file", TEXT, AT(file), CMD_GENERATE, 0, 0, "FILE", "read the text from a file; -: standard input"},
     {"-n --predict --n-predict --max-tokens", INTEGER, AT(max_tokens), CMD_SAMPLED, -1, 1 << 30, "N",
      "tokens to generate; -1: to the end, or a full context [-1]"},
+    {"--template --chat-template-file", TEXT, AT(chat_template_file), CMD_RENDER, 0, 0, "FILE",
+     "the chat template, Jinja; instead of the model's own"},
     {"--tokens", TEXT, AT(tokens), CMD_LOGITS, 0, 0, "IDS", "token ids, comma separated"},
     {"--tokens-file", TEXT, AT(tokens_file), CMD_LOGITS, 0, 0, "FILE",
      "token ids from a file, separated by commas or spaces; -: standard input"},
@@ -437,11 +439,20 @@ static int settle_model(parser *p) {
     return 0;
 }
 
+/* As it was written: 0.8, not the 0.800000012 that a float makes of it. */
+static double as_written(float x) {
+    char text[32];
+    snprintf(text, sizeof text, "%.7g", (double)x);
+    return strtod(text, NULL);
+}
+
 int args_parse(args *a, unsigned command, int argc, char **argv) {
     rf_request_params d = rf_request_defaults();
-    *a = (args){.command = command, .max_tokens = -1, .seed = -1, .repeats = 5, .temperature = (double)d.temperature};
-    a->top_k = d.top_k, a->top_p = (double)d.top_p, a->min_p = (double)d.min_p, a->repeat_last_n = d.repeat_last_n;
-    a->repeat_penalty = (double)d.repeat_penalty, a->top_logprobs = -1;
+    *a = (args){
+        .command = command, .max_tokens = -1, .seed = -1, .repeats = 5, .temperature = as_written(d.temperature)};
+    a->top_k = d.top_k, a->top_p = as_written(d.top_p), a->min_p = as_written(d.min_p),
+    a->repeat_last_n = d.repeat_last_n;
+    a->repeat_penalty = as_written(d.repeat_penalty), a->top_logprobs = -1;
     a->port = -1, a->drain_seconds = -1, a->trace_sample = -1, a->max_traces = -1;
     parser p = {.a = a, .command = command};
     int rc = read_environment(&p);
@@ -464,7 +475,7 @@ int args_parse(args *a, unsigned command, int argc, char **argv) {
 static const size_t not_sampling[] = {AT(stream), AT(special), AT(top_logprobs)};
 
 static bool is_sampling(const option *o) {
-    if (o->commands != CMD_SAMPLED) return false;
+    if (o->commands != CMD_SAMPLED || o->kind == TEXT) return false;
     for (size_t i = 0; i < sizeof not_sampling / sizeof *not_sampling; i++)
         if (o->at == not_sampling[i]) return false;
     return true;

@@ -21,6 +21,7 @@ enum { /* commands, as bits */
        CMD_DEVICES = 128,
        CMD_COMPLETION = 256,
        CMD_SERVE = 512,
+       CMD_RENDER = 1 << 11, /* its model may be left out */
        CMD_CHAT = 1 << 12,
        CMD_STATUS = 1 << 13,
        CMD_CANCEL = 1 << 14,

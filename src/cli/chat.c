@@ -92,6 +92,8 @@ static void drop_unanswered(chat *c) {
 static void keep_answer(chat *c, const answer *w) {
     c->n_used = w->n_prompt + w->n_predicted;
     if (w->context) c->n_context = w->context;
+    if (c->server && c->lines && w->failed && !strcmp(w->error.code, "request.context_length"))
+        cli_note("the context is full and nothing was cut; /clear begins a new conversation");
     if (w->failed || (!w->text.n && !w->thinking.n)) {
         if (w->failed || w->finish == RF_FINISH_CANCELLED) {
             drop_unanswered(c);
@@ -158,12 +160,15 @@ static bool ends_with_fence(str s) { return s.n >= 3 && memcmp(s.p + s.n - 3, fe
 /* A message of several lines between """ and """; *first is its first line. */
 static line_result read_fenced(chat *c, str first, strbuf *out) {
     str line = {first.p + 3, first.n - 3};
+    bool begun = false;
     strbuf_clear(out);
     for (;;) {
         bool last = ends_with_fence(line);
         strbuf_add(out, line.p, line.n - (last ? 3 : 0));
+        if (last && line.n == 3 && out->n) out->p[--out->n] = 0; /* it stands alone: the line before ends the message */
         if (last) return LINE_TEXT;
-        if (out->n) strbuf_puts(out, "\n"); /* nothing stands beside the opening: the message begins below it */
+        if (line.n || begun) strbuf_puts(out, "\n"); /* what opens may stand alone: the message begins below it */
+        begun = true;
         line_result got = line_read(c->lines, "... ", &line);
         if (got == LINE_END && out->n) return LINE_TEXT;
         if (got != LINE_TEXT) return got == LINE_STOP ? LINE_CLEARED : got;

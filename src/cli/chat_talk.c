@@ -68,7 +68,7 @@ static int write_file(const char *path, const char *text, size_t n) {
 int talk_save(const talk *t, const char *model, const json_t *settings, const char *path) {
     json_t *v =
         json_pack("{ss sO? sO sO}", "model", model, "system", t->system, "messages", t->messages, "settings", settings);
-    char *text = v ? json_dumps(v, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
+    char *text = v ? json_dumps(v, JSON_INDENT(2) | JSON_REAL_PRECISION(15)) : NULL;
     json_decref(v);
     if (!text) return cli_error("memory.exhausted", "no memory to save the conversation");
     int rc = write_file(path, text, strlen(text));

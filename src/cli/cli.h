@@ -51,6 +51,7 @@ int cmd_generate(const args *a);
 int cmd_logits(const args *a);
 int cmd_tokenize(const args *a);
 int cmd_detokenize(const args *a);
+int cmd_render(const args *a);
 int cmd_inspect(const args *a);
 int cmd_plan(const args *a);
 int cmd_bench(const args *a);

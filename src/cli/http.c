@@ -227,6 +227,7 @@ static void read_error_body(const strbuf *body, char *code, size_t n_code, char 
     const char *message = json_string_value(json_is_object(error) ? json_object_get(error, "message") : error);
     const char *its = json_string_value(json_object_get(json_is_object(error) ? error : v, "code"));
     if (message) snprintf(text, n_text, "%s", message);
+    if (its && !strcmp(its, "context_length_exceeded")) its = "request.context_length"; /* as OpenAI calls it */
     if (its && strspn(its, "abcdefghijklmnopqrstuvwxyz_.") == strlen(its)) snprintf(code, n_code, "%s", its);
     json_decref(v);
 }

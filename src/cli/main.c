@@ -11,6 +11,8 @@ const cli_command cli_commands[] = {
     {"serve", CMD_SERVE, cmd_serve, "serve MODEL [--host 127.0.0.1] [--port 8080] [options]", "answer over HTTP"},
     {"tokenize", CMD_TOKENIZE, cmd_tokenize, "tokenize MODEL < TEXT", "text on standard input to token ids"},
     {"detokenize", CMD_DETOKENIZE, cmd_detokenize, "detokenize MODEL < IDS", "token ids on standard input to text"},
+    {"render", CMD_RENDER, cmd_render, "render [MODEL] [--template FILE] < REQUEST",
+     "a chat request, JSON on standard input, to the prompt"},
     {"logits", CMD_LOGITS, cmd_logits, "logits MODEL --tokens IDS -o FILE", "logits at every position, as NPY"},
     {"inspect", CMD_INSPECT, cmd_inspect, "inspect FILE", "what a model file holds"},
     {"plan", CMD_PLAN, cmd_plan, "plan FILE [-c N]", "memory a model needs, from its header alone"},
@@ -47,7 +49,7 @@ static const cli_command *find_command(const char *name) {
     return NULL;
 }
 
-static const char *const planned[] = {"perplexity", "embed",  "render",  "models", "quantize",
+static const char *const planned[] = {"perplexity", "embed",  "models",  "quantize",
                                       "doctor",     "verify", "context", "convert"};
 
 static int unknown(const char *name) {
@@ -56,8 +58,20 @@ static int unknown(const char *name) {
     return cli_usage("usage.argument", "unknown command %.80s; see rocmforge --help", name);
 }
 
+/* The older place of --host URL: before the command. It goes behind it. */
+static void move_host(int argc, char **argv) {
+    bool apart = argc > 3 && strcmp(argv[1], "--host") == 0, joined = argc > 2 && strncmp(argv[1], "--host=", 7) == 0;
+    char *host = argv[1], *url = argc > 2 ? argv[2] : NULL;
+    int n = apart ? 2 : 1; /* arguments to move behind the command, which comes after them */
+    if (!apart && !joined) return;
+    argv[1] = argv[1 + n];
+    argv[2] = host;
+    if (apart) argv[3] = url;
+}
+
 int main(int argc, char **argv) {
     cli_start();
+    move_host(argc, argv);
     if (argc < 2) {
         print_help(stderr);
         return EXIT_USAGE;

@@ -158,7 +158,7 @@ static void run_stream(remote *r, const char *path, json_t *body, bool (*event)(
     uint64_t random = 0;
     if (getentropy(&random, sizeof random)) random = (uint64_t)clock_us();
     snprintf(s.id, sizeof s.id, "cli-%016llx", (unsigned long long)random);
-    char *text = json_dumps(body, JSON_COMPACT | JSON_REAL_PRECISION(9));
+    char *text = json_dumps(body, JSON_COMPACT);
     http_call call = {.method = "POST",
                       .path = path,
                       .body = text,
@@ -180,9 +180,6 @@ static void run_stream(remote *r, const char *path, json_t *body, bool (*event)(
 
 /* --- what is asked ------------------------------------------------------------------------------------------------------ */
 
-/* A float as a person would write it: 0.8, not 0.800000012. */
-static json_t *number(double x) { return json_real(x); }
-
 static json_t *bias_list(const args *a) {
     json_t *all = json_array();
     for (uint32_t i = 0; i < a->n_bias; i++) {
@@ -203,14 +200,14 @@ static json_t *stop_list(const args *a) {
 static json_t *sampling(const args *a, uint64_t seed) {
     json_t *v = json_object();
     json_object_set_new(v, "stream", json_true());
-    json_object_set_new(v, "temperature", number(a->temperature));
+    json_object_set_new(v, "temperature", json_real(a->temperature));
     json_object_set_new(v, "top_k", json_integer(a->top_k));
-    json_object_set_new(v, "top_p", number(a->top_p));
-    json_object_set_new(v, "min_p", number(a->min_p));
-    json_object_set_new(v, "repeat_penalty", number(a->repeat_penalty));
+    json_object_set_new(v, "top_p", json_real(a->top_p));
+    json_object_set_new(v, "min_p", json_real(a->min_p));
+    json_object_set_new(v, "repeat_penalty", json_real(a->repeat_penalty));
     json_object_set_new(v, "repeat_last_n", json_integer(a->repeat_last_n));
-    json_object_set_new(v, "presence_penalty", number(a->presence_penalty));
-    json_object_set_new(v, "frequency_penalty", number(a->frequency_penalty));
+    json_object_set_new(v, "presence_penalty", json_real(a->presence_penalty));
+    json_object_set_new(v, "frequency_penalty", json_real(a->frequency_penalty));
     json_object_set_new(v, "seed", json_integer((json_int_t)seed));
     if (a->ignore_eos) json_object_set_new(v, "ignore_eos", json_true());
     if (a->n_stop) json_object_set_new(v, "stop", stop_list(a));
@@ -267,7 +264,9 @@ static bool on_completion(answer *w, const json_t *v) {
     take_probabilities(w, v);
     if (!stop) return false;
     const char *why = json_string_value(json_object_get(v, "stop_type"));
-    w->finish = why && !strcmp(why, "limit") ? RF_FINISH_LENGTH : RF_FINISH_STOP;
+    w->finish = !why || !strcmp(why, "none") ? RF_FINISH_CANCELLED /* by somebody else */
+                : !strcmp(why, "limit")      ? RF_FINISH_LENGTH
+                                             : RF_FINISH_STOP;
     take_timings(w, v);
     uint32_t n = count_of(v, "tokens_evaluated");
     if (n) w->n_prompt = n;
@@ -334,7 +333,10 @@ static bool on_chat(answer *w, const json_t *v) {
     const char *finish = json_string_value(json_object_get(choice, "finish_reason"));
     take_part(w, delta, "reasoning_content", true);
     take_part(w, delta, "content", false);
-    if (finish) w->finish = !strcmp(finish, "length") ? RF_FINISH_LENGTH : RF_FINISH_STOP;
+    if (finish)
+        w->finish = !strcmp(finish, "length")      ? RF_FINISH_LENGTH
+                    : !strcmp(finish, "cancelled") ? RF_FINISH_CANCELLED
+                                                   : RF_FINISH_STOP;
     take_timings(w, v);
     take_usage(w, v);
     return false; /* [DONE] is */

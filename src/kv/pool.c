@@ -27,6 +27,8 @@ kv_pool *kv_pool_new(uint32_t n_pages) {
     return p;
 }
 
+size_t kv_pool_memory(uint32_t n_pages) { return sizeof(kv_pool) + 2 * sizeof(uint32_t) * (size_t)n_pages; }
+
 void kv_pool_free(kv_pool *p) {
     if (!p) return;
     mem_free(p->free);
@@ -62,3 +64,11 @@ void kv_pool_watch(kv_pool *p, void (*lone)(void *ctx, uint32_t page, bool lone)
 uint32_t kv_pool_n_holders(const kv_pool *p, uint32_t page) { return p->holders[page]; }
 
 uint32_t kv_pool_n_free(const kv_pool *p) { return p->n_free; }
+
+kv_use kv_use_of(uint32_t n_pages, uint32_t n_taken, uint32_t page_tokens, uint64_t n_tokens) {
+    double taken = (double)n_taken * page_tokens, all = (double)n_pages * page_tokens;
+    kv_use u = {0};
+    if (taken > 0) u.fragmentation = 1 - (double)n_tokens / taken;
+    if (all > 0) u.efficiency = (double)n_tokens / all;
+    return u;
+}

@@ -161,6 +161,7 @@ static kv_node find_alike(const kv_prefix *p, kv_node parent, const int32_t *tok
 static void fill(kv_prefix *p, kv_node i, const int32_t *tokens, uint32_t n) {
     tree_node *x = &p->nodes[i];
     memcpy(tokens_of(p, i), tokens, n * sizeof *tokens);
+    p->stats.n_tokens += n - x->n_tokens;
     x->n_tokens = n;
     x->key = kv_prefix_key(p->nodes[x->parent].key, tokens, n);
     if (n == p->page_tokens) table_add(p, i);
@@ -187,6 +188,7 @@ static void forget(kv_prefix *p, kv_node i) {
     if (x->next) p->nodes[x->next].prev = x->prev;
     kv_node parent = x->parent;
     p->stats.n_nodes--;
+    p->stats.n_tokens -= x->n_tokens;
     if (x->lone) p->stats.n_evictable--;
     *x = (tree_node){0};
     if (parent) settle(p, parent);
@@ -204,15 +206,27 @@ static void forget_lesser(kv_prefix *p, kv_node parent, const int32_t *tokens, u
 
 /* --- the rest of prefix.h ------------------------------------------------------------------------------------------------- */
 
+enum { MAX_PAGES = 1 << 30 }; /* the pages themselves are then beyond any memory */
+
+static uint32_t n_buckets(uint32_t n_pages) {
+    uint32_t n = 16;
+    while (n < n_pages && n < MAX_PAGES) n *= 2;
+    return n;
+}
+
+size_t kv_prefix_memory(uint32_t n_pages, uint32_t page_tokens) {
+    return ((size_t)n_pages + 1) * (sizeof(tree_node) + sizeof(kv_node)) +
+           (size_t)n_pages * page_tokens * sizeof(int32_t) + n_buckets(n_pages) * sizeof(kv_node);
+}
+
 kv_prefix *kv_prefix_new(kv_pool *pool, uint32_t n_pages, uint32_t page_tokens) {
-    if (n_pages > 1u << 30) return NULL; /* of a pool that large nothing fits in memory anyway */
+    if (n_pages > MAX_PAGES) return NULL;
     kv_prefix *p = mem_zalloc(sizeof *p);
     if (!p) return NULL;
     p->n_pages = n_pages;
     p->page_tokens = page_tokens;
     p->key_mask = UINT64_MAX;
-    p->n_bucket = 16;
-    while (p->n_bucket < n_pages) p->n_bucket *= 2;
+    p->n_bucket = n_buckets(n_pages);
     p->nodes = mem_array((size_t)n_pages + 1, sizeof *p->nodes);
     p->tokens = mem_array(n_pages, page_tokens * sizeof *p->tokens);
     p->bucket = mem_array(p->n_bucket, sizeof *p->bucket);

@@ -14,6 +14,7 @@ typedef struct kv_prefix kv_prefix;
 typedef uint32_t kv_node; /* index; KV_ROOT is before every first page */
 enum { KV_ROOT = 0, KV_NO_NODE = UINT32_MAX };
 
+size_t kv_prefix_memory(uint32_t n_pages, uint32_t page_tokens); /* what kv_prefix_new takes */
 /* At most one node per page of the pool (borrowed). NULL: out of memory. */
 kv_prefix *kv_prefix_new(kv_pool *pool, uint32_t n_pages, uint32_t page_tokens);
 void kv_prefix_free(kv_prefix *p); /* drops its pages; NULL is fine */
@@ -41,6 +42,7 @@ void kv_prefix_clear(kv_prefix *p); /* forgets everything */
 
 typedef struct {
     uint32_t n_nodes, n_evictable; /* pages the tree holds; of those nobody else does */
+    uint64_t n_tokens;             /* in those pages */
     uint64_t queries, hits;        /* tokens */
     uint64_t evictions;
 } kv_prefix_stats;

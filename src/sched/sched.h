@@ -92,6 +92,7 @@ MUST_CHECK status sched_step(sched *s, err *e);
 typedef struct {
     uint32_t running, waiting;
     uint32_t pages_total, pages_used, pages_cached; /* used: by requests; cached: held by the index alone */
+    uint64_t tokens_held; /* whose keys and values stand in pages, used or cached; shared ones once */
     uint64_t steps, step_us, tokens_computed, prompt_tokens, cached_tokens, generated_tokens;
     uint64_t preemptions, pages_copied, waited_queue, waited_kv, waited_batch, waited_prefix;
     uint64_t seqs_computed; /* sequences of all steps */

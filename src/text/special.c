@@ -168,14 +168,19 @@ static token_id eog_text(const eog_set *s, const vocab *v, const char *z) {
     return id >= 0 && eog_has(s, id) ? id : TOKEN_NONE;
 }
 
+static void add_frame(special_set *s, token_id id) {
+    if (s->n_frame < sizeof s->frame / sizeof *s->frame) s->frame[s->n_frame++] = id;
+}
+
 /* In the harmony and solar formats <|end|> ends a message, not the answer; where </s> is a normal token, so it stays. */
-static void eog_exceptions(eog_set *s, vocab *v) {
+static void eog_exceptions(special_set *set, eog_set *s, vocab *v) {
     token_id end = eog_text(s, v, "<|end|>"), close = eog_text(s, v, "</s>");
     bool call = eog_text(s, v, "<|call|>") >= 0 || eog_text(s, v, "<|calls|>") >= 0;
     bool last = eog_text(s, v, "<|return|>") >= 0 || eog_text(s, v, "<|flush|>") >= 0;
     if (end >= 0 && call && last) {
         eog_drop(s, end);
         v->is[end] = TOKEN_IS_USER;
+        add_frame(set, end);
     }
     if (close >= 0 && eog_text(s, v, "<|tool_response>") >= 0) {
         eog_drop(s, close);
@@ -195,12 +200,14 @@ static status find_eog(special_set *s, const token_id id[ID_COUNT], vocab *v, er
     }
     for (size_t i = 0; i < sizeof frame_texts / sizeof *frame_texts; i++) {
         token_id t = find_text(v, frame_texts[i]);
-        if (t >= 0) v->is[t] = TOKEN_IS_USER;
+        if (t < 0) continue;
+        v->is[t] = TOKEN_IS_USER;
+        add_frame(s, t);
     }
     eog_add(&set, id[ID_EOS]);
     eog_add(&set, id[ID_EOT]);
     eog_add(&set, id[ID_EOM]);
-    eog_exceptions(&set, v);
+    eog_exceptions(s, &set, v);
     s->eog = mem_array(set.n + 1, sizeof *s->eog);
     if (!s->eog) return fail(e, ERR_NOMEM, "special tokens");
     memcpy(s->eog, set.id, set.n * sizeof *set.id);
@@ -324,7 +331,28 @@ static void take(special_split *p, special_hit *h, token_id id, uint32_t n) {
         for (size_t i = h->at + n; i < p->text.n && !p->taken[i] && is_space(p->text.p[i]); i++) p->taken[i] = 1;
 }
 
-static void match_length(special_split *p, uint32_t n, bool parse_special) {
+static bool is_guarded(const special_split *p, token_id id) { /* must not come from a user's words */
+    if (p->v->is[id] & (TOKEN_IS_CONTROL | TOKEN_IS_UNKNOWN)) return true;
+    for (size_t i = 0; i < p->s->n_frame; i++)
+        if (p->s->frame[i] == id) return true;
+    return false;
+}
+
+/* Has any of the n bytes at `at` come from outside? The spans are ascending: the last one that begins before the end. */
+static bool touches_input(const tokenize_options *opt, size_t at, size_t n) {
+    size_t low = 0, high = opt->n_input;
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+        if (opt->input[mid].at < at + n)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low > 0 && opt->input[low - 1].at + opt->input[low - 1].n > at;
+}
+
+static void match_length(special_split *p, uint32_t n) {
+    const bool parse_special = p->opt->parse_special;
     for (size_t k = 0; k < p->n_hits; k++) {
         special_hit *h = &p->hit[k];
         if ((n >= START_BYTES && !h->is_long) || p->taken[h->at] || p->text.n - h->at < n) continue;
@@ -332,17 +360,19 @@ static void match_length(special_split *p, uint32_t n, bool parse_special) {
         token_id id = vocab_find(p->v, p->text.p + h->at, n);
         if (id < 0 || !is_special(p->v, (uint32_t)id)) continue;
         if (!parse_special && p->v->is[id] & (TOKEN_IS_CONTROL | TOKEN_IS_UNKNOWN)) continue;
+        if (p->opt->n_input && is_guarded(p, id) && touches_input(p->opt, h->at, n)) continue;
         take(p, h, id, n);
     }
 }
 
-bool special_split_start(special_split *p, const special_set *s, const vocab *v, str text, bool parse_special) {
-    *p = (special_split){.text = text, .v = v};
+bool special_split_start(special_split *p, const special_set *s, const vocab *v, str text,
+                         const tokenize_options *opt) {
+    *p = (special_split){.text = text, .v = v, .s = s, .opt = opt};
     if (!collect_hits(p, s)) return false;
     if (p->n_hits == 0) return true;
     p->taken = mem_zalloc(text.n);
     if (!p->taken) return false;
-    for (size_t i = 0; i < s->n_lengths; i++) match_length(p, s->length[i], parse_special);
+    for (size_t i = 0; i < s->n_lengths; i++) match_length(p, s->length[i]);
     return true;
 }
 

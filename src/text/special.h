@@ -13,6 +13,8 @@ typedef struct {
     size_t n_lengths;
     uint64_t *starts;        /* bits: hashes of the first four bytes of special tokens */
     uint8_t short_first[32]; /* bits: first bytes of special tokens of less than four bytes */
+    token_id frame[8];       /* tokens that are control tokens in truth, though they are shown and always recognised */
+    size_t n_frame;
 } special_set;
 
 /* Reads the ids into info, makes tokens known by their text control tokens in v->is, and prepares the search.
@@ -36,12 +38,14 @@ typedef struct {
 typedef struct {
     str text;
     const vocab *v;
+    const special_set *s;
+    const tokenize_options *opt;
     uint8_t *taken;   /* [text.n] bytes that belong to a token */
     special_hit *hit; /* places where a token may begin, ascending */
     size_t n_hits, cap, next, at;
 } special_split;
 bool special_split_start(special_split *p, const special_set *s, const vocab *v, str text,
-                         bool parse_special);             /* false: no memory */
+                         const tokenize_options *opt);    /* false: no memory */
 bool special_split_next(special_split *p, fragment *out); /* false: the end */
 void special_split_free(special_split *p);
 

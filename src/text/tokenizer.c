@@ -127,10 +127,10 @@ static void encode_text(encoder *c, str text) {
         spm_encode(&t->spm, text, &c->merge, &c->out);
 }
 
-static void encode_fragments(encoder *c, str text, bool parse_special) {
+static void encode_fragments(encoder *c, str text, const tokenize_options *opt) {
     special_split split;
     fragment f;
-    if (!special_split_start(&split, &c->t->special, &c->t->v, text, parse_special)) c->out.failed = true;
+    if (!special_split_start(&split, &c->t->special, &c->t->v, text, opt)) c->out.failed = true;
     while (!c->out.failed && special_split_next(&split, &f)) {
         if (f.text.n) {
             encode_text(c, f.text);
@@ -149,8 +149,8 @@ status tokenizer_encode(const tokenizer *t, str text, tokenize_options opt, toke
     encoder c = {.t = t, .after_special = true};
     c.word = mem_alloc(2 * (size_t)t->v.max_text + 1);
     c.out.failed = !c.word;
-    if (opt.add_special && t->info.add_bos) token_vec_add(&c.out, t->info.bos);
-    if (text.n) encode_fragments(&c, text, opt.parse_special);
+    if (opt.add_special && t->info.add_bos && !opt.no_bos) token_vec_add(&c.out, t->info.bos);
+    if (text.n) encode_fragments(&c, text, &opt);
     if (opt.add_special && t->info.add_eos) token_vec_add(&c.out, t->info.eos);
     merge_free(&c.merge);
     strbuf_free(&c.escaped);

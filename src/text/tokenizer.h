@@ -47,8 +47,16 @@ str tokenizer_text(const tokenizer *t, token_id id);   /* as stored in the file;
 token_id tokenizer_find(const tokenizer *t, str text); /* stored text -> id, or TOKEN_NONE */
 
 typedef struct {
+    size_t at, n;
+} byte_span;
+
+typedef struct {
     bool add_special;   /* BOS/EOS as the file says */
     bool parse_special; /* control tokens in the text are recognised (user-defined ones always are) */
+    bool no_bos;        /* with add_special: the text has its BOS already */
+    const byte_span
+        *input;     /* ascending, apart: parts of the text in which no control token is recognised, nor one that */
+    size_t n_input; /* touches them: where a user's words stand in a prompt */
 } tokenize_options;
 
 typedef struct {

@@ -89,7 +89,7 @@ static void answer(const tokenizer *t, double open_seconds, char op, unsigned fl
     err e = {0};
     strbuf out = {0};
     status s = OK;
-    tokenize_options opt = {flags & 1, flags & 2};
+    tokenize_options opt = {.add_special = flags & 1, .parse_special = flags & 2};
     if (op == 'e') {
         token_list ids;
         s = tokenizer_encode(t, (str){p, n}, opt, &ids, &e);

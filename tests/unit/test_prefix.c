@@ -79,7 +79,7 @@ static void test_equal_pages_become_one(void **state) {
     kv_pool *pool = kv_pool_new(8);
     kv_prefix *t = kv_prefix_new(pool, 8, PT);
     int32_t a[PT] = {1, 2, 3, 4};
-    uint32_t p, q;
+    uint32_t p = 0, q = 0;
     assert_true(kv_pool_take(pool, &p) && kv_pool_take(pool, &q));
     uint32_t p0 = p, q0 = q;
     kv_node first = kv_prefix_put(t, KV_ROOT, a, 2, &p);
@@ -344,15 +344,17 @@ static void clear(world *w) {
 }
 
 static void check_world(const world *w) {
-    uint32_t n_nodes = 0, n_evictable = 0, n_free = 0;
+    uint32_t n_nodes = 0, n_evictable = 0, n_free = 0, n_tokens = 0;
     for (uint32_t i = 0; i < PAGES; i++) {
         assert_int_equal(kv_pool_n_holders(w->pool, i), w->holders[i]);
         n_nodes += w->node[i].known;
+        n_tokens += w->node[i].known ? w->node[i].n : 0;
         n_evictable += w->node[i].known && w->holders[i] == 1;
         n_free += w->holders[i] == 0;
     }
     kv_prefix_stats s;
     kv_prefix_get_stats(w->tree, &s);
+    assert_int_equal(s.n_tokens, n_tokens);
     assert_true(s.n_nodes == n_nodes && s.n_evictable == n_evictable && kv_pool_n_free(w->pool) == n_free);
     assert_true(s.queries == w->queries && s.hits == w->hits && s.evictions == w->evictions);
 }

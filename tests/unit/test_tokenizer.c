@@ -121,7 +121,7 @@ static void expect_tokens(const tokenizer *t, const char *text, tokenize_options
     mem_free(l.ids);
 }
 
-static const tokenize_options plain = {false, false}, full = {true, true};
+static const tokenize_options plain = {.add_special = false}, full = {.add_special = true, .parse_special = true};
 
 static void test_spm(void **state) {
     (void)state;

@@ -1,0 +1,22 @@
+/* Upper, lower and title case of characters: generated data. */
+#ifndef ROCMFORGE_TEXT_CASE_TABLES_H
+#define ROCMFORGE_TEXT_CASE_TABLES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct {
+    uint32_t first, last, step;
+    int32_t delta;
+} case_run; /* first, first + step, ... last: each plus delta */
+
+typedef struct {
+    uint32_t cp, to; /* to: 0 lower, 1 upper, 2 title */
+    uint32_t become[3];
+} case_several; /* sorted by cp, then to */
+
+extern const case_run case_lower[], case_upper[], case_title[]; /* title: only where it is not the upper case */
+extern const size_t n_case_lower, n_case_upper, n_case_title, n_case_many;
+extern const case_several case_many[];
+
+#endif

@@ -1,0 +1,88 @@
+#include "text/jinja_chars.h"
+
+#include "text/case_tables.h"
+#include "text/unicode.h"
+
+bool jchar_is_space(uint32_t cp) { return (unicode_class(cp) & CHAR_SPACE) != 0 || (cp >= 0x1C && cp <= 0x1F); }
+
+bool jchar_is_line_end(uint32_t cp) {
+    return (cp >= '\n' && cp <= '\r') || (cp >= 0x1C && cp <= 0x1E) || cp == 0x85 || cp == 0x2028 || cp == 0x2029;
+}
+
+size_t jspace_left(str s) {
+    const uint8_t *p = (const uint8_t *)s.p, *end = p + s.n;
+    size_t at = 0;
+    while (at < s.n) {
+        utf8_char c = utf8_look(p + at, end);
+        if (!jchar_is_space(c.cp)) break;
+        at += c.n;
+    }
+    return at;
+}
+
+size_t jspace_right(str s) {
+    const uint8_t *p = (const uint8_t *)s.p;
+    size_t n = s.n;
+    while (n > 0) {
+        size_t at = n - 1;
+        while (at > 0 && n - at < 4 && (p[at] & 0xC0) == 0x80) at--;
+        utf8_char c = utf8_look(p + at, p + n);
+        if (c.n != n - at || !jchar_is_space(c.cp)) break;
+        n = at;
+    }
+    return s.n - n;
+}
+
+/* Rows do not overlap within one step width, but two rows of step 2 may interleave: the search looks at neighbours. */
+static uint32_t mapped(const case_run *run, size_t n, uint32_t cp) {
+    size_t lo = 0, hi = n;
+    while (lo < hi) { /* the first row that begins after cp */
+        size_t mid = (lo + hi) / 2;
+        if (run[mid].first <= cp)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    for (size_t back = 0; back < 3 && lo > back; back++) {
+        const case_run *c = &run[lo - 1 - back];
+        if (cp <= c->last && (cp - c->first) % c->step == 0) return (uint32_t)((int64_t)cp + c->delta);
+    }
+    return cp;
+}
+
+static uint32_t simple_case(uint32_t cp, jcase to) {
+    if (to == CASE_LOWER) return mapped(case_lower, n_case_lower, cp);
+    if (to == CASE_TITLE) {
+        uint32_t t = mapped(case_title, n_case_title, cp);
+        if (t != cp) return t;
+    }
+    return mapped(case_upper, n_case_upper, cp);
+}
+
+static const case_several *find_several(uint32_t cp, jcase to) {
+    if (cp < 0x80) return NULL;
+    size_t lo = 0, hi = n_case_many;
+    while (lo < hi) {
+        size_t mid = (lo + hi) / 2;
+        const case_several *c = &case_many[mid];
+        if (c->cp == cp && c->to == (uint32_t)to) return c;
+        if (c->cp < cp || (c->cp == cp && c->to < (uint32_t)to))
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return NULL;
+}
+
+size_t jchar_case(uint32_t cp, jcase to, char out[12]) {
+    const case_several *many = find_several(cp, to);
+    if (!many) return utf8_write(simple_case(cp, to), out);
+    size_t n = 0;
+    for (int i = 0; i < 3 && many->become[i]; i++) n += utf8_write(many->become[i], out + n);
+    return n;
+}
+
+bool jchar_is_upper(uint32_t cp) { return cp < UNICODE_LIMIT && simple_case(cp, CASE_LOWER) != cp; }
+bool jchar_is_lower(uint32_t cp) {
+    return cp < UNICODE_LIMIT && (simple_case(cp, CASE_UPPER) != cp || find_several(cp, CASE_UPPER));
+}
