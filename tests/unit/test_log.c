@@ -163,6 +163,15 @@ static void test_long_values(void **state) {
         assert_ptr_equal(strchr(s, '\n'), s + strlen(s) - 1);
         json_decref(v);
     }
+    for (size_t n = 8000; n < 8200; n++) { /* the other form, quoted */
+        memset(big, ' ', n);
+        big[n] = 0;
+        open_log("info", false);
+        log_event(LOG_INFO, "server", "m", (log_field[]){log_s("big", big), log_s("after", "z"), log_i("n", 1), {0}});
+        const char *s = read_log();
+        assert_true(strlen(s) <= 8192);
+        assert_ptr_equal(strchr(s, '\n'), s + strlen(s) - 1);
+    }
     memset(big, 'a', sizeof big - 1);
     open_log("info", false);
     log_event(LOG_INFO, "server", big, NULL);
