@@ -61,8 +61,8 @@ static int read_files(setup *s, const args *a) {
     for (uint32_t i = 0; i < a->api_keys.n; i++) s->keys[s->opt.n_api_keys++] = a->api_keys.item[i];
     s->opt.api_keys = s->keys;
     int rc = a->api_key_file ? read_key_file(s, a) : 0;
-    if (rc || !a->chat_template) return rc;
-    s->opt.chat_template = s->chat_template = cli_read_all(a->chat_template, &n);
+    if (rc || !a->chat_template_file) return rc;
+    s->opt.chat_template = s->chat_template = cli_read_all(a->chat_template_file, &n);
     return s->chat_template ? 0 : EXIT_FAILED;
 }
 
