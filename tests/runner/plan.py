@@ -20,7 +20,7 @@ from stages import Counts, Stage, count_junit
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 OUT = TOP / "build-test"
-THREADED = ("base", "pool", "file", "disk", "exec", "engine", "sched", "serving", "api")  # those of them that exist
+THREADED = ("base", "log", "trace", "pool", "file", "disk", "exec", "engine", "sched", "serving", "api")  # those of them that exist
 LONGEST = {"test_tokenizer": 240, "test_logits": 200, "test_golden_text": 90, "test_http_life": 90}  # guesses in seconds, for a first run's order
 FUZZ_SECONDS = {False: 30, True: 600}  # short, --long
 SANITIZE = ["-Doptimization=1", "-Ddebug=true", "-Dwerror=false", "-Db_lundef=false"]
