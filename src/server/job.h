@@ -76,6 +76,7 @@ void job_ping(job *j); /* a stream's comment, unless one went out within the las
 /* What a choice has said so far: shared text and ids. After the job's end only choice 0's are kept. */
 str job_text(const job *j, uint32_t choice);
 const int32_t *job_tokens(const job *j, uint32_t choice, size_t *n);
+json_t *job_tokens_json(const job *j, uint32_t choice); /* all of them, or NULL: no memory */
 const char *job_finish_name(const job *j,
                             uint32_t choice); /* "stop", "eos", "length", "cancelled", "failed"; NULL: runs */
 json_t *
