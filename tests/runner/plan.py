@@ -21,7 +21,7 @@ from stages import Counts, Stage, count_junit
 TOP = pathlib.Path(__file__).resolve().parents[2]
 OUT = TOP / "build-test"
 THREADED = ("base", "pool", "file", "disk", "exec", "engine", "sched", "serving", "api")  # those of them that exist
-LONGEST = {"test_tokenizer": 240, "test_logits": 200, "test_golden_text": 90}  # guesses in seconds, for a first run's order
+LONGEST = {"test_tokenizer": 240, "test_logits": 200, "test_golden_text": 90, "test_http_life": 90}  # guesses in seconds, for a first run's order
 FUZZ_SECONDS = {False: 30, True: 600}  # short, --long
 SANITIZE = ["-Doptimization=1", "-Ddebug=true", "-Dwerror=false", "-Db_lundef=false"]
 CLANG = {"CC": "clang", "CXX": "clang++"}
@@ -51,10 +51,9 @@ def stages(env, long):
     for path in sorted(p for room in ("cli", "server", "oracle") for p in TOP.glob(f"tests/{room}/test_*.py")):
         plan.append(Stage(f"{path.parent.name}/{path.stem}", lambda log, p=path: python_tests(log, p, env, "gcc"),
                           ("build gcc", "set-up oracles"), LONGEST.get(path.stem, 30)))
-    plan.append(Stage("cli asan", lambda log: python_tests(log, TOP / "tests" / "cli", env, "asan", "-m", "smoke"),
-                      ("build asan", "set-up oracles")))
-    plan.append(Stage("server asan", lambda log: python_tests(log, TOP / "tests" / "server", env, "asan", "-m", "smoke"),
-                      ("build asan", "set-up oracles"), 60))
+    for room in ("cli", "server"):
+        plan.append(Stage(f"{room} asan", lambda log, r=room: python_tests(log, TOP / "tests" / r, env, "asan", "-m", "smoke"),
+                          ("build asan", "set-up oracles")))
     plan.append(Stage("server tsan", lambda log: python_tests(log, TOP / "tests" / "server", env, "tsan", "-m", "smoke", "-k", "soak or briefly"),
                       ("build tsan", "set-up oracles"), 120))
     for path in sorted(TOP.glob("fuzz/fuzz_*.c")):
