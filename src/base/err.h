@@ -42,10 +42,15 @@
     X(ERR_MEMORY_PLAN, "memory.plan", "Backend", 400, false, "the planned memory does not fit") \
     X(ERR_USAGE, "usage.argument", "User", 400, false, "an unknown, missing or misplaced argument") \
     X(ERR_RANGE, "usage.range", "User", 400, false, "a value out of range or of the wrong form") \
+    X(ERR_JSON, "request.json", "User", 400, false, "a body that is not one JSON object within the limits") \
+    X(ERR_FIELD, "request.field", "User", 400, false, \
+      "a field that is missing, unknown, of the wrong type or out of range") \
+    X(ERR_FIELD_UNBUILT, "request.unsupported", "User", 400, false, "a field that is known but not built in") \
     X(ERR_TOKEN, "request.token", "User", 400, false, "a token id outside the vocabulary") \
     X(ERR_CONTEXT_LENGTH, "request.context_length", "User", 400, false, "the prompt is longer than the context") \
     X(ERR_EMPTY, "request.empty", "User", 400, false, "a prompt that holds no token") \
     X(ERR_QUEUE_FULL, "request.queue_full", "Recoverable", 429, true, "the queue is full") \
+    X(ERR_NO_SLOT, "request.no_slot", "Recoverable", 503, true, "every place in the batch is taken") \
     X(ERR_NO_PAGES, "request.kv_full", "Recoverable", 503, true, "no KV page is free") \
     X(ERR_TIMEOUT, "request.timeout", "Recoverable", 503, true, "the request took longer than it was given") \
     X(ERR_NOT_FOUND, "request.not_found", "User", 404, false, "no request, model or route of this name") \
