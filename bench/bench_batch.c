@@ -1,77 +1,82 @@
-/* Batched decoding without a server: n requests at once through the library, tokens a second of all together.
+/* Many sequences at once through the public API: prompt and generation speed by number of sequences.
  *
- *     bench_batch MODEL [sequences 32] [prompt tokens 200] [tokens to generate 64] [parallel = sequences] [temperature 0]
+ *     bench_batch MODEL THREADS N_PROMPT N_OUT SEQUENCES...       bench_batch model.gguf 2 200 64 1 8 32
  *
- * Prompts are random and share nothing. Prints one line: rates of prompts and generation, and of steps. */
+ * All requests of a row start together, greedy, with prompts of their own. prompt t/s: until the last first token; generation
+ * t/s: from there on. */
 #include "rocmforge.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
-enum { MOST = 1024, MOST_PROMPT = 8192 };
+enum { MOST = 256 };
 
 typedef struct {
     double first, last; /* seconds */
-} times;
+    unsigned n;
+    bool failed;
+} progress;
 
 static double now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
 static void on_event(void *user, const rf_event *ev) {
-    times *t = user;
-    if (ev->kind == RF_EVENT_TOKEN && t->first == 0) t->first = now();
-    if (ev->kind == RF_EVENT_FINISHED) t->last = now();
-    if (ev->kind == RF_EVENT_FAILED) fprintf(stderr, "%s\n", ev->error->message);
+    progress *p = user;
+    if (ev->kind == RF_EVENT_FAILED) p->failed = true;
+    if (ev->kind != RF_EVENT_TOKEN || ev->id < 0) return;
+    p->last = now();
+    if (p->n++ == 0) p->first = p->last;
 }
 
-static long number(int argc, char **argv, int i, long fallback) {
-    return argc > i ? strtol(argv[i], NULL, 10) : fallback;
+static bool row(rf_engine *g, unsigned n_seq, unsigned n_prompt, unsigned n_out, uint32_t n_vocab) {
+    static int32_t tokens[8192];
+    static progress p[MOST];
+    rf_request *r[MOST];
+    rf_error e;
+    double start = now();
+    for (unsigned i = 0; i < n_seq; i++) {
+        p[i] = (progress){0};
+        for (unsigned k = 0; k < n_prompt; k++) tokens[k] = (int32_t)((unsigned)rand() % (n_vocab - 300) + 200);
+        rf_request_params q = rf_request_defaults();
+        q.tokens = tokens;
+        q.n_tokens = n_prompt;
+        q.max_tokens = n_out;
+        q.temperature = 0;
+        q.ignore_eos = true;
+        if (!rf_request_start(&r[i], g, &q, on_event, &p[i], &e)) return fprintf(stderr, "%s\n", e.message), false;
+    }
+    double first = 0, last = 0;
+    bool failed = false;
+    for (unsigned i = 0; i < n_seq; i++) {
+        rf_request_wait(r[i]);
+        rf_request_free(r[i]);
+        if (p[i].first > first) first = p[i].first;
+        if (p[i].last > last) last = p[i].last;
+        failed = failed || p[i].failed;
+    }
+    printf("| %3u | %8.1f | %8.1f | %8.1f |\n", n_seq, n_seq * n_prompt / (first - start),
+           n_seq * (n_out - 1) / (last - first), n_seq * n_out / (last - start));
+    return !failed;
 }
 
 int main(int argc, char **argv) {
-    static rf_request *q[MOST];
-    static times t[MOST];
-    static int32_t ids[MOST_PROMPT];
-    long n = number(argc, argv, 2, 32), n_prompt = number(argc, argv, 3, 200), n_gen = number(argc, argv, 4, 64);
-    if (argc < 2 || n < 1 || n > MOST || n_prompt < 1 || n_prompt > MOST_PROMPT || n_gen < 2) {
-        fprintf(stderr, "usage: bench_batch MODEL [sequences] [prompt] [generate] [parallel] [temperature]\n");
-        return 2;
-    }
+    if (argc < 6) return fprintf(stderr, "usage: bench_batch MODEL THREADS N_PROMPT N_OUT SEQUENCES...\n"), 2;
     rf_error e;
-    rf_model *m;
-    rf_engine *g;
-    rf_engine_options opt = {.context = (uint32_t)(n_prompt + n_gen), .parallel = (uint32_t)number(argc, argv, 5, n)};
-    if (!rf_model_open(&m, argv[1], &e) || !rf_engine_open(&g, m, &opt, &e)) {
-        fprintf(stderr, "%s\n", e.message);
-        return 1;
-    }
-    double t0 = now(), first = 0, last = 0;
-    for (long i = 0; i < n; i++) {
-        rf_request_params p = rf_request_defaults();
-        for (long k = 0; k < n_prompt; k++) ids[k] = 100 + rand() % ((int)rf_model_n_vocab(m) - 100);
-        p.tokens = ids, p.n_tokens = (size_t)n_prompt, p.max_tokens = n_gen;
-        p.temperature = argc > 6 ? strtof(argv[6], NULL) : 0;
-        p.ignore_eos = true, p.seed = (uint64_t)i;
-        if (!rf_request_start(&q[i], g, &p, on_event, &t[i], &e)) return 1;
-    }
-    for (long i = 0; i < n; i++) {
-        rf_request_free((rf_request_wait(q[i]), q[i]));
-        if (t[i].first > first) first = t[i].first;
-        if (t[i].last > last) last = t[i].last;
-    }
-    rf_stats s;
-    rf_engine_stats(g, &s);
-    printf(
-        "%ld x %ld + %ld: all prompts read after %.2f s (%.0f t/s), decode %.0f t/s, total %.0f t/s, %.1f ms a step, "
-        "%.1f %% outside of steps\n",
-        n, n_prompt, n_gen, first - t0, (double)(n * n_prompt) / (first - t0), (double)s.generated_tokens / (last - t0),
-        (double)(n * (n_prompt + n_gen)) / (last - t0), (double)s.step_us / 1e3 / (double)s.steps,
-        100 * (1 - (double)s.step_us / 1e6 / (last - t0)));
+    rf_model *m = NULL;
+    rf_engine *g = NULL;
+    unsigned n_prompt = (unsigned)atoi(argv[3]), n_out = (unsigned)atoi(argv[4]), most = 1;
+    if (n_prompt > 8192) return 2;
+    for (int i = 5; i < argc; i++) most = (unsigned)atoi(argv[i]) > most ? (unsigned)atoi(argv[i]) : most;
+    rf_engine_options opt = {.threads = (uint32_t)atoi(argv[2]), .context = n_prompt + n_out + 8, .parallel = most};
+    bool ok = most <= MOST && rf_model_open(&m, argv[1], &e) && rf_engine_open(&g, m, &opt, &e);
+    if (!ok) fprintf(stderr, "%s\n", e.message);
+    if (ok) printf("| seq | pp t/s   | tg t/s   | out t/s  |\n|-|-|-|-|\n");
+    for (int i = 5; ok && i < argc; i++) ok = row(g, (unsigned)atoi(argv[i]), n_prompt, n_out, rf_model_n_vocab(m));
     rf_engine_close(g);
     rf_model_close(m);
-    return 0;
+    return ok ? 0 : 1;
 }

@@ -125,7 +125,6 @@ static strbuf *put_head(request *r, int http, const char *type, const size_t *n)
     if (type) strbuf_printf(b, "Content-Type: %s\r\n", type);
     if (n && http != 204 && http != 304) strbuf_printf(b, "Content-Length: %zu\r\n", *n);
     if (r->chunked) strbuf_puts(b, "Transfer-Encoding: chunked\r\n");
-    if (!n) strbuf_puts(b, "Cache-Control: no-cache\r\nX-Accel-Buffering: no\r\n");
     if (r->close)
         strbuf_puts(b, "Connection: close\r\n");
     else if (r->parser.minor == 0)

@@ -122,7 +122,7 @@ static bool has_body(const exchange *x) {
 
 bool guard_pass(guard *g, exchange *x) {
     if (g->check_host && !host_allowed(g, exchange_header(x, "host"))) {
-        reply_fail(x, 403, "host_not_allowed", NULL, "this Host is not served here; --allowed-host NAME allows it");
+        reply_fail(x, 403, NULL, NULL, "this Host is not served here; --allowed-host NAME allows it");
         return false;
     }
     str origin = exchange_header(x, "origin");
@@ -134,11 +134,11 @@ bool guard_pass(guard *g, exchange *x) {
     }
     if (g->opt->n_api_keys && !routes_open(x->path) && !key_good(g, given_key(x))) {
         exchange_add_header(x, "WWW-Authenticate", "Bearer");
-        reply_fail(x, 401, "invalid_api_key", NULL, "a valid API key is needed: Authorization: Bearer KEY");
+        reply_fail(x, 401, NULL, NULL, "a valid API key is needed: Authorization: Bearer KEY");
         return false;
     }
     if (has_body(x) && !is_json(exchange_header(x, "content-type"))) {
-        reply_fail(x, 415, "unsupported_media_type", NULL, "the body must be JSON: Content-Type: application/json");
+        reply_fail(x, 415, NULL, NULL, "the body must be JSON: Content-Type: application/json");
         return false;
     }
     return true;

@@ -35,7 +35,7 @@ typedef struct {
 typedef struct {
     uint64_t max_body; /* decoded bytes; more is 413 */
 
-    /* From HTTP_HEAD on. Views into the buffer: HTTP_DONE renews them, in between they may be stale. */
+    /* From HTTP_HEAD on. Views into the buffer, good until the next feed. */
     str method, path, query, host; /* path percent-decoded, without the query; host as the client wrote it */
     http_header headers[HTTP_MAX_HEADERS];
     uint32_t n_headers;

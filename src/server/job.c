@@ -250,6 +250,7 @@ static void end_failed(job_own *o, job_choice *c, const rf_error *e) {
     o->j.failed = c->failed = true;
 }
 
+static const rf_error stopped = {"server.draining", "Recoverable", 503, true, "the server ended before the answer did"};
 static const rf_error out_of_memory = {"memory.exhausted", "Backend", 503, true, "no memory to hold the answer"};
 
 /* What came out of the ring, as the dialects see it; the figures are brought up to date. */
@@ -279,9 +280,10 @@ static job_event unpack(job_own *o, const packed *p) {
         break;
     case JOB_FAILED: ev.error = more; break;
     }
-    if (ev.kind == JOB_FINISHED && c->lost) {
+    const bool cut = ev.kind == JOB_FINISHED && o->stopped && ev.end->finish == RF_FINISH_CANCELLED;
+    if (cut || (ev.kind == JOB_FINISHED && c->lost)) {
         ev.kind = JOB_FAILED;
-        ev.error = &out_of_memory;
+        ev.error = cut ? &stopped : &out_of_memory;
     }
     return ev;
 }

@@ -25,6 +25,7 @@ struct job_own {
     job j; /* first: a job and its job_own are one address */
     jobs *all;
     job_own *prev, *next; /* running or ended, oldest first */
+    bool stopped;         /* cancelled by the server, which is ending: a failure, not the client's wish */
     bool refused;         /* some choice could not start: those that did end unseen */
     ring *ring;
     job_choice *choice; /* [n] */

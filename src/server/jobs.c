@@ -169,7 +169,10 @@ void jobs_retire_request(jobs *all, rf_request *r) {
 }
 
 void jobs_cancel_all(jobs *all) {
-    for (job_own *o = all->running.first; o; o = o->next) job_cancel(&o->j);
+    for (job_own *o = all->running.first; o; o = o->next) {
+        o->stopped |= !o->j.cancelled;
+        job_cancel(&o->j);
+    }
 }
 
 static bool read_number(str s, uint32_t *out) {

@@ -27,8 +27,7 @@ static void read_tool_choice(openai_call *c) {
     for (int i = 0; i < 2; i++) {
         const json_t *v = fields_any(&c->f, names[i]);
         const char *choice = json_string_value(v);
-        if (v && (!choice || strcmp(choice, "none")))
-            fields_refuse(&c->f, names[i], "tools are not built yet");
+        if (v && (!choice || strcmp(choice, "none"))) fields_refuse(&c->f, names[i], "tools are not built yet");
     }
 }
 

@@ -180,42 +180,63 @@ static int digit(char c) {
     return c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
 }
 
-/* "name=value" with the value percent-encoded; nothing that could end a header line. */
-static bool add_header(otlp *o, str pair) {
-    char text[4096];
-    size_t n = 0;
-    const char *eq = memchr(pair.p, '=', pair.n);
-    if (!eq || eq == pair.p || pair.n + 4 > sizeof text) return false;
-    for (const char *p = pair.p, *end = pair.p + pair.n; p < end; p++) {
-        char c = *p;
-        if (p > eq && c == '%' && end - p > 2 && digit(p[1]) >= 0 && digit(p[2]) >= 0) {
-            c = (char)(digit(p[1]) << 4 | digit(p[2]));
-            p += 2;
+static str trim(str s) {
+    while (s.n && (*s.p == ' ' || *s.p == '\t')) s.p++, s.n--;
+    while (s.n && (s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t')) s.n--;
+    return s;
+}
+
+static bool is_header_name(str s) {
+    for (size_t i = 0; i < s.n; i++)
+        if (s.p[i] <= ' ' || s.p[i] >= 0x7F || strchr("\"(),/:;<=>?@[\\]{}", s.p[i])) return false;
+    return s.n > 0;
+}
+
+/* Appends s percent-decoded; false: it holds what could end a header line. */
+static bool add_decoded(strbuf *b, str s) {
+    for (size_t i = 0; i < s.n; i++) {
+        char c = s.p[i];
+        if (c == '%' && s.n - i > 2 && digit(s.p[i + 1]) >= 0 && digit(s.p[i + 2]) >= 0) {
+            c = (char)(digit(s.p[i + 1]) << 4 | digit(s.p[i + 2]));
+            i += 2;
         }
-        if ((unsigned char)c < 0x20 || c == 0x7F || (p < eq && (c == ':' || c == ' '))) return false;
-        text[n++] = p == eq ? ':' : c;
-        if (p == eq) text[n++] = ' ';
+        if ((unsigned char)c < 0x20 || c == 0x7F) return false;
+        strbuf_add(b, &c, 1);
     }
-    text[n] = 0;
-    struct curl_slist *more = curl_slist_append(o->headers, text);
+    return true;
+}
+
+static bool add_line(otlp *o, const char *line) {
+    struct curl_slist *more = curl_slist_append(o->headers, line);
     if (more) o->headers = more;
     return more != NULL;
+}
+
+/* "name=value", the value percent-encoded, spaces around both. */
+static bool add_header(otlp *o, str pair) {
+    const char *eq = memchr(pair.p, '=', pair.n);
+    if (!eq) return false;
+    str name = trim((str){pair.p, (size_t)(eq - pair.p)}),
+        value = trim((str){eq + 1, pair.n - (size_t)(eq + 1 - pair.p)});
+    strbuf line = {0};
+    bool ok = is_header_name(name);
+    strbuf_add(&line, name.p, name.n);
+    strbuf_puts(&line, ": ");
+    ok = ok && add_decoded(&line, value) && !line.failed && add_line(o, line.p);
+    strbuf_free(&line);
+    return ok;
 }
 
 static bool add_headers(otlp *o, const char *list) {
     bool ok = true;
     for (const char *p = list ? list : ""; ok && *p;) {
         size_t n = strcspn(p, ",");
-        str pair = {p, n};
-        while (pair.n && *pair.p == ' ') pair.p++, pair.n--;
-        while (pair.n && pair.p[pair.n - 1] == ' ') pair.n--;
+        str pair = trim((str){p, n});
         if (pair.n) ok = add_header(o, pair);
         p += n + (p[n] == ',');
     }
-    struct curl_slist *more = ok ? curl_slist_append(o->headers, "Content-Type: application/json") : NULL;
-    if (more) o->headers = more;
-    if (more) more = curl_slist_append(o->headers, "Expect:"); /* no question before a long body */
-    return more != NULL;
+    return ok && add_line(o, "Content-Type: application/json") &&
+           add_line(o, "Expect:"); /* ask nothing before a body */
 }
 
 static bool set_up_curl(otlp *o) {

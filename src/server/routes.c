@@ -64,13 +64,13 @@ static void no_route(exchange *x, strbuf *allow) {
         if (!allow->failed) exchange_add_header(x, "Allow", allow->p);
     }
     if (!is_known_method(x->method))
-        reply_fail(x, 501, "not_implemented", NULL, "this method is not known here");
+        reply_fail(x, 501, "http.method", NULL, "this method is not known here");
     else if (options && (allow->n || str_is(x->path, "*")))
         exchange_reply(x, 204, NULL, "", 0);
     else if (allow->n)
-        reply_fail(x, 405, "method_not_allowed", NULL, "this route does not take the method; see Allow");
+        reply_fail(x, 405, NULL, NULL, "this route does not take the method; see Allow");
     else
-        reply_fail(x, 404, "not_found", NULL, "no such route");
+        reply_fail(x, 404, NULL, NULL, "no such route");
 }
 
 void routes_run(app *a, exchange *x, const char **name) {
@@ -80,7 +80,7 @@ void routes_run(app *a, exchange *x, const char **name) {
     if (!r)
         no_route(x, &allow);
     else if (r->generates && a->draining)
-        reply_fail(x, 503, "draining", NULL, "the server is shutting down");
+        reply_fail(x, 503, "server.draining", NULL, "the server is shutting down");
     else
         r->run(a, x);
     strbuf_free(&allow);

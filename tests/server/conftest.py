@@ -149,11 +149,13 @@ class Raw:
 
 
 class Server:
-    def __init__(self, binary, model, *args, env=None):
+    def __init__(self, binary, model, *args, env=None, before=None):
         self.log = tempfile.TemporaryFile()
         self.model, self.binary = model, binary
+        self.signalled = self.ended = False
         self.process = subprocess.Popen([str(a) for a in (binary, "serve", model, "--port", 0, *args)], stdin=subprocess.DEVNULL,
-                                        stdout=subprocess.DEVNULL, stderr=self.log, env={**os.environ, **(env or {})})
+                                        stdout=subprocess.DEVNULL, stderr=self.log, env={**os.environ, **(env or {})},
+                                        preexec_fn=before)
         self.url = self._wait_listening()
         self.scheme, rest = self.url.split("://")
         self.host, port = rest.rsplit(":", 1)
@@ -162,6 +164,19 @@ class Server:
     def stderr(self):
         self.log.seek(0)
         return self.log.read().decode("utf-8", "replace")
+
+    def open_files(self):
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def resident_bytes(self):
+        return int(pathlib.Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+    def wait_until(self, true, what):
+        """For what comes soon but not at once. true: a function that is asked again and again."""
+        until = time.monotonic() + TIMEOUT
+        while not true():
+            assert time.monotonic() < until, f"never came: {what}"
+            time.sleep(0.02)
 
     def _wait_listening(self):
         until = time.monotonic() + TIMEOUT
@@ -231,17 +246,24 @@ class Server:
         assert r.status == 200, r.text
         assert r.json["choices"][0]["text"] == self.golden()
 
-    def end(self, signal_number=signal.SIGTERM):
-        """Ends it and checks that it ended well."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal_number)
+    def signal(self, number=signal.SIGTERM):
+        self.signalled = True
+        self.process.send_signal(number)
+
+    def end(self, wanted=0):
+        """Ends it, unless it was told to, and checks that it ends well."""
+        if self.ended:
+            return
+        self.ended = True
+        if self.process.poll() is None and not self.signalled:
+            self.signal()
         try:
             status = self.process.wait(TIMEOUT)
         finally:
             self.process.kill()
         said = self.stderr()
         assert not any(w in said for w in SANITIZER_WORDS), said[-4000:]
-        assert status == 0, f"exit status {status}: {said[-2000:]}"
+        assert status == wanted, f"exit status {status}: {said[-2000:]}"
 
 
 GOLDEN = {}
@@ -279,7 +301,7 @@ def tiny(tmp_path_factory):
 @pytest.fixture(scope="session")
 def start(binary, smollm2):
     """start(*args, model=..., env=...): a server that the caller ends."""
-    return lambda *args, model=None, env=None: Server(binary, model or smollm2, *args, env=env)
+    return lambda *args, model=None, **more: Server(binary, model or smollm2, *args, **more)
 
 
 @pytest.fixture(scope="module")
