@@ -87,7 +87,11 @@ static void zsh_option(void *ctx, const args_option *o) {
 static void zsh(void) {
     printf("#compdef rocmforge rocmforge_cli rocmforge-cli\n_rocmforge() {\n    if (( CURRENT == 2 )); then\n"
            "        local -a c\n        c=(");
-    for (const cli_command *c = cli_commands; c->name; c++) printf(" '%s:%s'", c->name, c->about);
+    for (const cli_command *c = cli_commands; c->name; c++) {
+        printf(" '%s:", c->name);
+        zsh_text(c->about);
+        putchar('\'');
+    }
     printf(" )\n        _describe command c\n        return\n    fi\n    case $words[2] in\n");
     for (const cli_command *c = cli_commands; c->name; c++) {
         printf("    %s)\n        shift words\n        (( CURRENT-- ))\n        _arguments", c->name);

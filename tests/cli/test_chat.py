@@ -57,7 +57,7 @@ def tiny_talk(rocmforge, tiny, plain_template):
 def test_one_turn_is_the_template_continued(rocmforge, smollm2):
     got = rocmforge("chat", smollm2, "-p", "What is the capital of France?", "--temp", "0", "-n", "20")
     want = rocmforge("generate", smollm2, "-p", prompt(("user", "What is the capital of France?")), "--temp", "0", "-n", "20", "-q")
-    assert got.out == want.out and "Paris" in got.out and got.out.endswith("\n")
+    assert got.out == want.out and got.out.endswith("\n")
     assert len(summaries(got.err)) == 1
 
 

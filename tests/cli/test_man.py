@@ -31,7 +31,7 @@ def test_it_is_what_the_program_says(binary, tmp_path):
     done = subprocess.run([*check, PAGE], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     old = tmp_path / "old.1"
-    old.write_text(PAGE.read_text().replace("--seed", "--sead"))
+    old.write_text(PAGE.read_text().replace("seed", "sead"))
     assert subprocess.run([*check, old], capture_output=True).returncode == 1
 
 
