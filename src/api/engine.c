@@ -153,13 +153,13 @@ char *rf_engine_info(const rf_engine *g) {
     const exec_options *x = &g->shape.exec;
     uint64_t weights, kv;
     exec_traffic(g->x, &weights, &kv);
-    json_t *v = json_pack("{s{ss so ss} si si si si ss ss sf sI sI so so*}", "device", "kind", "cpu", "name",
-                          api_text(&name), "reason", g->shape.reason, "context", (int)g->shape.context, "parallel",
-                          (int)g->shape.parallel, "threads", (int)g->shape.threads, "ubatch", (int)x->max_tok,
-                          "cache_type_k", quant_lookup(x->type_k)->name, "cache_type_v", quant_lookup(x->type_v)->name,
-                          "load_ms", (double)g->load_us / 1000.0, "read_bytes_per_token", (json_int_t)weights,
-                          "kv_bytes_per_token", (json_int_t)kv, "warnings", api_warnings(&g->shape), "error",
-                          why_dead(g));
+    json_t *v =
+        json_pack("{s{ss so ss} si si si si ss ss sf sI sI so so*}", "device", "kind", "cpu", "name", api_text(&name),
+                  "reason", g->shape.reason, "context", (int)g->shape.context, "parallel", (int)g->shape.parallel,
+                  "threads", (int)g->shape.threads, "ubatch", (int)x->max_tok, "cache_type_k",
+                  quant_lookup(x->type_k)->name, "cache_type_v", quant_lookup(x->type_v)->name, "load_ms",
+                  (double)g->load_us / 1000.0, "read_bytes_per_token", (json_int_t)weights, "kv_bytes_per_token",
+                  (json_int_t)kv, "warnings", api_warnings(&g->shape), "error", why_dead(g));
     strbuf_free(&name);
     status s;
     return api_json(v, &s, NULL);
