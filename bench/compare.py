@@ -3,6 +3,7 @@
     bench/run speed   prompt 512 and generation 128, every model, 1 and 2 threads
     bench/run start   start of the process to the first byte of its answer, warm page cache
     bench/run busy    the same speeds while another program keeps one core busy, as a share of the undisturbed
+    bench/run serve   both servers under load (bench/serve.py)
     bench/run all
 
 Each round runs both programs one after the other, the first one changing from round to round, so that a machine that
@@ -21,6 +22,7 @@ import sys
 import time
 
 import peer
+import serve
 
 TOP = peer.TOP
 OURS = TOP / "build" / "rocmforge"
@@ -30,10 +32,11 @@ PROMPT = "The capital of France is"
 
 def arguments():
     parser = argparse.ArgumentParser(prog="bench/run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=("speed", "start", "busy", "all"))
+    parser.add_argument("kind", choices=("speed", "start", "busy", "serve", "all"))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=lambda s: [int(t) for t in s.split(",")], default=[1, 2])
     parser.add_argument("--models", type=lambda s: s.split(","), default=list(MODELS))
+    parser.add_argument("--parts", type=lambda s: s.split(","), default=list(serve.PARTS), help="of serve: load,prefix,long")
     parser.add_argument("-p", type=int, default=512, metavar="N", help="prompt tokens")
     parser.add_argument("-n", type=int, default=128, metavar="N", help="generated tokens")
     return parser.parse_args()
@@ -109,6 +112,8 @@ def pairs(measure, model, threads, args, note=""):
 
 
 def measure_kind(kind, model, threads, args):
+    if kind == "serve":
+        return serve.rounds(serve.binaries(OURS, args.llama), model, args, args.parts)
     if kind == "start":
         first_byte("rocmforge", model, threads, args), first_byte("llama.cpp", model, threads, args)  # warms the page cache
         return pairs(first_byte, model, threads, args)
@@ -131,7 +136,7 @@ def report(name, threads, rows):
     """One line of the table for each test; for `busy`, also the share of the undisturbed speed that is left."""
     for test in dict.fromkeys(r["test"] for r in rows):
         ours, theirs = values(rows, "rocmforge", test), values(rows, "llama.cpp", test)
-        ratios = [a / b for a, b in zip(ours, theirs)]
+        ratios = [a / b if b else float("nan") for a, b in zip(ours, theirs)]
         left = ""
         if test.endswith(" busy"):
             calm = test.removesuffix(" busy")
@@ -155,8 +160,8 @@ def write_csv(kind, rows):
 
 
 def run(kind, args):
-    models = peer.models(args.cache, [m for m in args.models if kind != "start" or m == "smollm2"])
-    threads = [max(args.threads)] if kind in ("start", "busy") else args.threads
+    models = peer.models(args.cache, [m for m in args.models if kind not in ("start", "serve") or m == "smollm2"])
+    threads = [max(args.threads)] if kind in ("start", "busy", "serve") else args.threads
     print(f"\n{machine()}, commit {commit()}\n\n| model | T | test | rocmforge | llama.cpp | ratio of pairs |\n|-|-|-|-|-|-|")
     for name, path in models.items():
         for n in threads:
@@ -171,7 +176,7 @@ def main():
     args = arguments()
     args.cache = pathlib.Path(os.environ["RF_CACHE"])
     args.llama = peer.llama_programs(args.cache)
-    for kind in ("speed", "start", "busy") if args.kind == "all" else (args.kind,):
+    for kind in ("speed", "start", "busy", "serve") if args.kind == "all" else (args.kind,):
         run(kind, args)
 
 

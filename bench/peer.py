@@ -1,5 +1,5 @@
 """What bench/compare.py measures against and with: the pinned llama.cpp built for this machine, and the 1B models.
-Everything is made once and kept in the cache; RF_BENCH_LLAMA (a folder with llama-bench and llama-completion) and
+Everything is made once and kept in the cache; RF_BENCH_LLAMA (a folder with llama-bench, llama-completion and llama-server) and
 RF_BENCH_MODELS (a folder with random-1b-*.gguf) name others that are there already."""
 import os
 import pathlib
@@ -16,7 +16,7 @@ import oracles  # noqa: E402 (the pins live there)
 CMAKE = ["-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON", "-DGGML_CCACHE=OFF", "-DLLAMA_BUILD_TESTS=OFF",
          "-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_BUILD_APP=OFF", "-DLLAMA_BUILD_UI=OFF", "-DLLAMA_USE_PREBUILT_UI=OFF",
          "-DLLAMA_OPENSSL=OFF"]
-PROGRAMS = ("llama-bench", "llama-completion")
+PROGRAMS = ("llama-bench", "llama-completion", "llama-server")
 
 
 def call(command):

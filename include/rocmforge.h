@@ -123,8 +123,8 @@ RF_API bool rf_engine_open(rf_engine **out, rf_model *m, const rf_engine_options
                            rf_error *e);   /* opt NULL: defaults */
 RF_API void rf_engine_close(rf_engine *g); /* after its requests were freed */
 RF_API char *rf_engine_info(
-    const rf_engine
-        *g); /* JSON: device {kind, name, reason}, context, threads, cache, load_ms; rf_free. NULL: no memory */
+    const rf_engine *
+        g); /* JSON: device {kind, name, reason}, context, threads, cache, load_ms, error (why it failed for good, absent while it lives); rf_free. NULL: no memory */
 RF_API uint32_t rf_engine_context(const rf_engine *g);
 
 /* --- requests --------------------------------------------------------------------------------------------------------- */
@@ -231,11 +231,12 @@ typedef struct {
     uint64_t disk_pages, disk_bytes, disk_loaded,
         disk_dropped; /* pages kept on disk now; found again; damaged or foreign */
     uint64_t waited_queue, waited_kv, waited_batch, waited_prefix; /* requests that waited for this reason */
+    uint64_t seqs_computed; /* sequences of all steps: over steps, how full batches were */
     uint32_t last_batch_seqs, last_batch_tokens;
 } rf_stats;
 RF_API void rf_engine_stats(const rf_engine *g, rf_stats *out); /* any thread */
 /* The KV cache's memory: JSON object {page_tokens, page_bytes, bytes, bytes_per_token, pages {total, used, cached, free},
- * allocator_bytes, page_table_bytes, fragmentation, efficiency}; rf_free. NULL: no memory. Any thread. */
+ * tokens, allocator_bytes, page_table_bytes, fragmentation, efficiency}; rf_free. NULL: no memory. Any thread. */
 RF_API char *rf_engine_memory(const rf_engine *g);
 
 /* --- this machine ----------------------------------------------------------------------------------------------------- */

@@ -9,6 +9,7 @@
 #include "exec/exec.h"
 #include "gguf/gguf.h"
 #include "model/model.h"
+#include "sched/sched.h"
 #include "text/template.h"
 #include "text/tokenizer.h"
 
@@ -32,10 +33,18 @@ struct rf_model {
 /* An engine's shape, with every default settled. */
 typedef struct {
     exec_options exec;
+    sched_options sched;    /* disk is for the engine to set */
+    kv_disk_options folder; /* dir NULL: none; a borrowed string. identity is for the engine to set */
     uint32_t context, parallel, threads;
     int tier;
-    char reason[160]; /* why this device */
+    bool fixed_cache;  /* its size was given, and does not follow from the context */
+    bool may_shrink;   /* it may be smaller than asked for, where that does not fit */
+    char reason[160];  /* why this device */
+    char warning[200]; /* what became other than asked for; empty: nothing */
 } api_shape;
+
+enum { CONTEXT_DEFAULT_MOST = 8192 };
+uint32_t api_page_tokens(uint32_t context); /* the page size for this context */
 
 /* Checks the options against the model. ERR_RANGE, ERR_USAGE, ERR_UNSUPPORTED, ERR_CPU_TIER. */
 status api_shape_make(api_shape *s, const rf_model *m, const rf_engine_options *opt, err *e);
@@ -43,9 +52,16 @@ status api_open_backend(backend **out, const api_shape *s, err *e);
 
 status api_chat_of_model(rf_model *m, err *e);     /* fills m->chat */
 status api_check_graph(const rf_model *m, err *e); /* what the file's weights and hyperparameters cannot run as */
-/* ERR_MEMORY_PLAN unless what this shape needs, and the margin, are available. b: as api_open_backend gave it. */
-status api_check_memory(const rf_model *m, const api_shape *s, backend *b, err *e);
+/* ERR_MEMORY_PLAN unless what this shape needs, and the margin, are available; a cache that may shrink is shrunk first, with
+ * a warning. b: as api_open_backend gave it. */
+status api_fit_memory(api_shape *s, const rf_model *m, backend *b, err *e);
+json_t *api_warnings(const api_shape *s); /* an array, of strings; NULL: out of memory */
+/* The contract of rf_engine_memory. */
+char *api_memory(const api_shape *s, const sched_stats *now, size_t page_bytes);
 uint64_t api_available_bytes(void); /* what this process may still take: the system's and its control group's word */
+
+/* Of caches that may be exchanged: a hash of all of the file and of the pages' shape. Reads the whole file. */
+void api_cache_identity(uint64_t out[2], const rf_model *m, const exec_options *x);
 
 /* What was made from the file's bytes, or refused because of them, counts only if the file still is what was opened. */
 status api_if_unchanged(const gguf *file, status s, err *e); /* s, or ERR_FILE_CHANGED; file NULL: s */

@@ -3,7 +3,9 @@
 
 #include "backend/cpu/cpu.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
+#include "kv/disk.h"
 #include "sched/sched.h"
 
 #include <pthread.h>
@@ -12,8 +14,9 @@
 #include <string.h>
 
 struct rf_engine {
-    rf_model *model;
+    rf_model *model; /* borrowed */
     exec *x;
+    kv_disk *disk; /* NULL: none */
     sched *sched;
     api_shape shape;
     int64_t load_us;
@@ -45,6 +48,7 @@ static void *engine_main(void *arg) {
         err e = {0};
         status s = sched_step(g->sched, &e);
         pthread_mutex_lock(&g->lock);
+        if (s) log_event(LOG_ERROR, "engine", "failed for good", (log_field[]){log_s("reason", e.text), {0}});
         if (s) g->dead = e; /* those of the step were told; later requests are refused with the reason */
     }
     pthread_mutex_unlock(&g->lock);
@@ -60,24 +64,53 @@ static status start(rf_engine *g, err *e) {
     return rc ? fail(e, ERR_NOMEM, "cannot start the engine's thread: %s", strerror(rc)) : OK;
 }
 
+static status open_disk(rf_engine *g, const uint64_t identity[2], err *e) {
+    kv_disk_options o = g->shape.folder;
+    o.identity[0] = identity[0];
+    o.identity[1] = identity[1];
+    return kv_disk_open(&g->disk, &o, e);
+}
+
+/* Everything but the thread; what there is on failure is the caller's to close. */
+static status open_parts(rf_engine *g, const rf_engine_options *opt, err *e) {
+    rf_model *m = g->model;
+    backend *b = NULL;
+    status s = api_shape_make(&g->shape, m, opt, e);
+    if (!s) s = api_open_backend(&b, &g->shape, e);
+    if (!s && (s = api_fit_memory(&g->shape, m, b, e))) b->ops->close(b);
+    if (s) return s;
+    uint64_t identity[2];
+    if (opt->kv_cache_dir) api_cache_identity(identity, m, &g->shape.exec);
+    s = exec_open(&g->x, m->file, &g->shape.exec, &b, 1, opt->progress, opt->user, e);
+    if (!s && opt->kv_cache_dir) s = open_disk(g, identity, e);
+    g->shape.folder.dir = NULL; /* the caller's string */
+    g->shape.sched.disk = g->disk;
+    return s ? s : sched_open(&g->sched, g->x, m->text, &g->shape.exec, &g->shape.sched, e);
+}
+
+static void log_opened(const rf_engine *g) {
+    const api_shape *p = &g->shape;
+    log_event(LOG_INFO, "engine", "open",
+              (log_field[]){log_s("reason", p->reason),
+                            log_i("context", p->context),
+                            log_i("parallel", p->parallel),
+                            log_i("threads", p->threads),
+                            log_f("load_ms", (double)g->load_us / 1e3),
+                            {0}});
+}
+
 bool rf_engine_open(rf_engine **out, rf_model *m, const rf_engine_options *opt, rf_error *e) {
     static const rf_engine_options defaults;
-    if (!opt) opt = &defaults;
     *out = NULL;
     err why = {0};
     int64_t t0 = clock_us();
     rf_engine *g = mem_zalloc(sizeof *g);
-    status s = g ? api_shape_make(&g->shape, m, opt, &why) : fail(&why, ERR_NOMEM, "engine");
-    backend *b = NULL;
-    if (!s) s = api_open_backend(&b, &g->shape, &why);
-    if (!s && (s = api_check_memory(m, &g->shape, b, &why))) b->ops->close(b);
-    if (!s) s = exec_open(&g->x, m->file, &g->shape.exec, &b, 1, opt->progress, opt->user, &why);
-    sched_options so = {.context = g ? g->shape.context : 0, .parallel = g ? g->shape.parallel : 0};
-    if (!s) s = sched_open(&g->sched, g->x, m->text, &g->shape.exec, &so, &why);
     if (g) g->model = m;
+    status s = g ? open_parts(g, opt ? opt : &defaults, &why) : fail(&why, ERR_NOMEM, "engine");
     if (!s) s = start(g, &why);
     if (!s) g->load_us = clock_us() - t0;
     s = api_if_unchanged(m->file, s, &why);
+    if (!s) log_opened(g);
     if (s)
         rf_engine_close(g);
     else
@@ -98,11 +131,21 @@ void rf_engine_close(rf_engine *g) {
         pthread_mutex_destroy(&g->lock);
     }
     sched_close(g->sched);
+    kv_disk_close(g->disk);
     exec_close(g->x);
     mem_free(g);
 }
 
 uint32_t rf_engine_context(const rf_engine *g) { return g->shape.context; }
+
+/* Why it failed for good, or NULL: a new string. */
+static json_t *why_dead(const rf_engine *g) {
+    pthread_mutex_t *lock = (pthread_mutex_t *)&g->lock; /* no engine is const to begin with */
+    pthread_mutex_lock(lock);
+    json_t *why = g->dead.code ? json_string(g->dead.text) : NULL;
+    pthread_mutex_unlock(lock);
+    return why;
+}
 
 char *rf_engine_info(const rf_engine *g) {
     strbuf name = {0};
@@ -110,12 +153,13 @@ char *rf_engine_info(const rf_engine *g) {
     const exec_options *x = &g->shape.exec;
     uint64_t weights, kv;
     exec_traffic(g->x, &weights, &kv);
-    json_t *v = json_pack("{s{ss so ss} si si si si ss ss sf sI sI}", "device", "kind", "cpu", "name", api_text(&name),
-                          "reason", g->shape.reason, "context", (int)g->shape.context, "parallel",
-                          (int)g->shape.parallel, "threads", (int)g->shape.threads, "ubatch", (int)x->max_tok,
-                          "cache_type_k", quant_lookup(x->type_k)->name, "cache_type_v", quant_lookup(x->type_v)->name,
-                          "load_ms", (double)g->load_us / 1000.0, "read_bytes_per_token", (json_int_t)weights,
-                          "kv_bytes_per_token", (json_int_t)kv);
+    json_t *v =
+        json_pack("{s{ss so ss} si si si si ss ss sf sI sI so so*}", "device", "kind", "cpu", "name", api_text(&name),
+                  "reason", g->shape.reason, "context", (int)g->shape.context, "parallel", (int)g->shape.parallel,
+                  "threads", (int)g->shape.threads, "ubatch", (int)x->max_tok, "cache_type_k",
+                  quant_lookup(x->type_k)->name, "cache_type_v", quant_lookup(x->type_v)->name, "load_ms",
+                  (double)g->load_us / 1000.0, "read_bytes_per_token", (json_int_t)weights, "kv_bytes_per_token",
+                  (json_int_t)kv, "warnings", api_warnings(&g->shape), "error", why_dead(g));
     strbuf_free(&name);
     status s;
     return api_json(v, &s, NULL);
@@ -140,6 +184,12 @@ static void on_token(void *user, int32_t id, float logprob, const sample_top *to
 static void on_logits(void *user, uint32_t pos, const float *row, uint32_t n_vocab) {
     rf_request *r = user;
     rf_event ev = {.kind = RF_EVENT_LOGITS, .pos = pos, .n_vocab = n_vocab, .row = row};
+    r->cb(r->user, &ev);
+}
+
+static void on_embedding(void *user, const float *row, uint32_t n_embd) {
+    rf_request *r = user;
+    rf_event ev = {.kind = RF_EVENT_EMBEDDING, .row = row, .n_embd = n_embd};
     r->cb(r->user, &ev);
 }
 
@@ -194,12 +244,14 @@ rf_request_params rf_request_defaults(void) {
 static sched_params translate(const rf_request_params *p, rf_request *r) {
     sched_params q = {.prompt = p->tokens,
                       .n_prompt = p->n_tokens,
-                      .max_tokens = p->logits ? 0 : p->max_tokens,
+                      .max_tokens = p->logits || p->embedding ? 0 : p->max_tokens,
                       .ignore_eos = p->ignore_eos,
                       .stop = p->stop,
                       .n_stop = p->n_stop,
                       .n_top = p->n_top,
                       .special_text = p->special_text,
+                      .no_cache = p->no_cache,
+                      .timeout_us = p->timeout_us,
                       .user = r};
     q.sampling = sample_defaults();
     q.sampling.temperature = p->temperature;
@@ -215,6 +267,7 @@ static sched_params translate(const rf_request_params *p, rf_request *r) {
     q.sampling.n_bias = p->n_logit_bias;
     q.events = (sched_events){.token = on_token, .prompt = on_prompt, .finished = on_finished, .failed = on_failed};
     if (p->logits) q.events.logits = on_logits;
+    if (p->embedding) q.events.embedding = on_embedding;
     return q;
 }
 
@@ -268,11 +321,40 @@ void rf_request_free(rf_request *r) {
 void rf_engine_stats(const rf_engine *g, rf_stats *out) {
     sched_stats s;
     sched_get_stats(g->sched, &s);
-    *out = (rf_stats){.running = s.running, .waiting = s.waiting, .pages_total = s.pages_total};
+    *out = (rf_stats){.running = s.running,
+                      .waiting = s.waiting,
+                      .parallel = g->shape.parallel,
+                      .queue = g->shape.sched.queue,
+                      .page_tokens = g->shape.exec.page_tokens,
+                      .pages_total = s.pages_total,
+                      .pages_used = s.pages_used,
+                      .pages_cached = s.pages_cached,
+                      .steps = s.steps,
+                      .step_us = s.step_us,
+                      .tokens_computed = s.tokens_computed,
+                      .prompt_tokens = s.prompt_tokens,
+                      .cached_tokens = s.cached_tokens,
+                      .generated_tokens = s.generated_tokens,
+                      .prefix_queries = s.prefix.queries,
+                      .prefix_hits = s.prefix.hits,
+                      .preemptions = s.preemptions,
+                      .evictions = s.prefix.evictions,
+                      .pages_copied = s.pages_copied,
+                      .disk_pages = s.disk.pages,
+                      .disk_bytes = s.disk.bytes,
+                      .disk_loaded = s.disk.loaded,
+                      .disk_dropped = s.disk.dropped,
+                      .waited_queue = s.waited_queue,
+                      .waited_kv = s.waited_kv,
+                      .waited_batch = s.waited_batch,
+                      .waited_prefix = s.waited_prefix,
+                      .seqs_computed = s.seqs_computed,
+                      .last_batch_seqs = s.last_batch_seqs,
+                      .last_batch_tokens = s.last_batch_tokens};
 }
 
 char *rf_engine_memory(const rf_engine *g) {
-    (void)g;
-    status s;
-    return api_json(json_object(), &s, NULL);
+    sched_stats s;
+    sched_get_stats(g->sched, &s);
+    return api_memory(&g->shape, &s, exec_page_bytes(g->x));
 }

@@ -1,5 +1,5 @@
-/* From what the caller asked for to an engine's exact shape, and what that takes of memory. Every default is settled here,
- * in one place, so that `plan` and `generate` mean the same. */
+/* From what the caller asked for to an engine's exact shape. Every default is settled here, in one place, so that `plan`,
+ * `generate` and `serve` mean the same. */
 #include "api/api.h"
 
 #include "backend/cpu/cpu.h"
@@ -10,15 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    CONTEXT_DEFAULT_MOST = 8192,
-    CONTEXT_MOST = 1 << 24,
-    PARALLEL_MOST = 4096,
-    UBATCH_DEFAULT = 512,
-    UBATCH_MOST = 16384
-};
+enum { CONTEXT_MOST = 1 << 24, PARALLEL_MOST = 4096, UBATCH_DEFAULT = 512, UBATCH_MOST = 16384 };
 
-static uint32_t page_tokens_for(uint32_t context) { return context < 1024 ? 16 : context < 4096 ? 32 : 64; }
+uint32_t api_page_tokens(uint32_t context) { return context < 1024 ? 16 : context < 4096 ? 32 : 64; }
 
 static status cache_type(const char *name, const char *option, quant_type *out, err *e) {
     *out = QUANT_F16;
@@ -45,158 +39,151 @@ static status choose_device(api_shape *s, const char *device, err *e) {
     return OK;
 }
 
+/* --- the KV cache's size ------------------------------------------------------------------------------------------------ */
+
+static const struct {
+    const char *name;
+    uint32_t page_tokens;
+    uint64_t memory; /* of the machine they are meant for; the cache takes half of it */
+} presets[] = {
+    {"small", 16, 4ull << 30},
+    {"medium", 32, 12ull << 30},
+    {"large", 64, 40ull << 30},
+};
+enum { PRESET_PAGES_LEAST = 64, PRESET_PAGES_MOST = 8192 };
+
+static uint64_t pages_for(uint32_t tokens, uint32_t page_tokens) {
+    return ((uint64_t)tokens + page_tokens - 1) / page_tokens;
+}
+
+/* Bytes of one page of this model. */
+static status page_bytes(size_t *out, const rf_model *m, const exec_options *x, err *e) {
+    kv_layout l = {.n_layers = m->info.n_layer, .page_tokens = x->page_tokens, .n_pages = 1};
+    l.type_k = x->type_k;
+    l.type_v = x->type_v;
+    l.layer = mem_array(l.n_layers, sizeof *l.layer);
+    if (!l.layer) return fail(e, ERR_NOMEM, "the size of a page");
+    for (uint32_t i = 0; i < l.n_layers; i++) {
+        const model_layer *y = &m->info.layer[i];
+        l.layer[i] = (kv_layer){.n_kv_head = y->n_kv_head, .d_k = y->d_k, .d_v = y->d_v};
+    }
+    status s = kv_layout_make(&l, e);
+    mem_free(l.layer);
+    *out = l.page_bytes;
+    return s;
+}
+
+static status preset_pages(uint64_t *n, api_shape *s, const rf_model *m, const char *name, err *e) {
+    for (size_t i = 0; i < sizeof presets / sizeof presets[0]; i++) {
+        if (strcmp(name, presets[i].name) != 0) continue;
+        size_t bytes;
+        s->exec.page_tokens = presets[i].page_tokens;
+        status rc = page_bytes(&bytes, m, &s->exec, e);
+        if (rc) return rc;
+        *n = bytes ? presets[i].memory / 2 / bytes : PRESET_PAGES_MOST;
+        if (*n < PRESET_PAGES_LEAST) *n = PRESET_PAGES_LEAST;
+        if (*n > PRESET_PAGES_MOST) *n = PRESET_PAGES_MOST;
+        return OK;
+    }
+    return fail(e, ERR_USAGE, "KV cache preset %s: give small, medium or large", name);
+}
+
+/* How many pages of how many tokens. A context that was asked for must fit in; one that was not becomes what fits. */
+static status size_cache(api_shape *s, const rf_model *m, const rf_engine_options *opt, err *e) {
+    exec_options *x = &s->exec;
+    uint64_t n = 0;
+    if (opt->kv_tokens && opt->kv_preset)
+        return fail(e, ERR_USAGE, "a KV cache of %u tokens and of preset %s: give one of the two", opt->kv_tokens,
+                    opt->kv_preset);
+    if (!opt->context && opt->kv_tokens && opt->kv_tokens < s->context) s->context = opt->kv_tokens;
+    x->page_tokens = api_page_tokens(s->context);
+    status rc = OK;
+    if (opt->kv_preset)
+        rc = preset_pages(&n, s, m, opt->kv_preset, e);
+    else if (opt->kv_tokens)
+        n = pages_for(opt->kv_tokens, x->page_tokens);
+    else
+        n = pages_for(s->context, x->page_tokens) * s->parallel;
+    if (rc) return rc;
+    if (n > UINT32_MAX) return fail(e, ERR_RANGE, "a cache of %llu pages", (unsigned long long)n);
+    x->n_pages = (uint32_t)n;
+    uint64_t tokens = n * x->page_tokens;
+    if (tokens < s->context && opt->context)
+        return fail(e, ERR_RANGE, "a context of %u tokens in a KV cache of %llu: lower -c or give a larger cache",
+                    s->context, (unsigned long long)tokens);
+    if (tokens < s->context) s->context = (uint32_t)tokens;
+    s->fixed_cache = opt->kv_tokens || opt->kv_preset;
+    s->may_shrink = opt->kv_shrink && !opt->kv_tokens;
+    return OK;
+}
+
+/* --- scheduling, and the folder ------------------------------------------------------------------------------------------ */
+
+enum { QUEUE_DEFAULT = 1000, CHUNK_DEFAULT = 128, STEP_MS_DEFAULT = 100, STEP_MS_MOST = 60000, FOLDER_GIB_DEFAULT = 4 };
+
+static status settle_scheduling(api_shape *s, const rf_engine_options *opt, err *e) {
+    static const char *const names[] = {[CHUNK_ADAPTIVE] = "adaptive", [CHUNK_FIXED] = "fixed", [CHUNK_NONE] = "none"};
+    sched_options *o = &s->sched;
+    uint32_t step_ms = 0;
+    o->context = s->context;
+    o->parallel = s->parallel;
+    o->queue = opt->queue ? opt->queue : QUEUE_DEFAULT;
+    o->no_prefix = opt->no_prefix_cache;
+    status rc = ranged(&o->chunk, opt->chunk, CHUNK_DEFAULT, UBATCH_MOST, "chunk", e);
+    if (!rc) rc = ranged(&step_ms, opt->step_ms, STEP_MS_DEFAULT, STEP_MS_MOST, "step_ms", e);
+    if (rc) return rc;
+    o->step_us = (int64_t)step_ms * 1000;
+    if (!opt->chunking) return OK;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        o->chunking = (chunk_strategy)i;
+        if (strcmp(opt->chunking, names[i]) == 0) return OK;
+    }
+    return fail(e, ERR_USAGE, "chunking %s: give adaptive, fixed or none", opt->chunking);
+}
+
+static status settle_folder(api_shape *s, const rf_model *m, const rf_engine_options *opt, err *e) {
+    if (!opt->kv_cache_dir) return OK;
+    if (opt->no_prefix_cache)
+        return fail(e, ERR_USAGE, "a folder for the prefix cache, and no prefix cache: give one of the two");
+    s->folder =
+        (kv_disk_options){.dir = opt->kv_cache_dir,
+                          .max_bytes = opt->kv_cache_bytes ? opt->kv_cache_bytes : (uint64_t)FOLDER_GIB_DEFAULT << 30,
+                          .page_tokens = s->exec.page_tokens,
+                          .max_tokens = s->context};
+    return page_bytes(&s->folder.page_bytes, m, &s->exec, e);
+}
+
+/* --- the whole shape ------------------------------------------------------------------------------------------------------ */
+
 status api_shape_make(api_shape *s, const rf_model *m, const rf_engine_options *opt, err *e) {
     *s = (api_shape){0};
     uint32_t train = m->info.context_train,
              fallback = train && train < CONTEXT_DEFAULT_MOST ? train : CONTEXT_DEFAULT_MOST;
     uint32_t ubatch = 0, rows = 0;
+    exec_options *x = &s->exec;
     status rc = choose_device(s, opt->device, e);
     if (!rc) rc = ranged(&s->context, opt->context, fallback, CONTEXT_MOST, "context", e);
     if (!rc) rc = ranged(&s->parallel, opt->parallel, 1, PARALLEL_MOST, "parallel", e);
     if (!rc) rc = ranged(&ubatch, opt->ubatch, UBATCH_DEFAULT, UBATCH_MOST, "ubatch", e);
     if (!rc) rc = ranged(&rows, opt->logits_rows, s->parallel, UBATCH_MOST, "logits rows", e);
     if (!rc) rc = ranged(&s->threads, opt->threads, cpu_default_threads(), POOL_MAX_THREADS, "threads", e);
-    exec_options *x = &s->exec;
     if (!rc) rc = cache_type(opt->cache_type_k, "--cache-type-k", &x->type_k, e);
     if (!rc) rc = cache_type(opt->cache_type_v, "--cache-type-v", &x->type_v, e);
     if (!rc) rc = cpu_tier_choose(opt->cpu_tier ? opt->cpu_tier : getenv("ROCMFORGE_CPU"), &s->tier, e);
+    if (!rc) rc = size_cache(s, m, opt, e);
+    if (!rc) rc = settle_scheduling(s, opt, e);
+    if (!rc) rc = settle_folder(s, m, opt, e);
     if (rc) return rc;
     uint64_t tokens = (uint64_t)s->context * s->parallel;
     x->max_tok = ubatch < tokens ? ubatch : (uint32_t)tokens;
     if (x->max_tok < s->parallel) x->max_tok = s->parallel;
     x->max_out = rows < x->max_tok ? rows : x->max_tok;
-    x->page_tokens = page_tokens_for(s->context);
-    uint64_t pages = ((uint64_t)s->context + x->page_tokens - 1) / x->page_tokens * s->parallel;
-    if (pages > UINT32_MAX) return fail(e, ERR_RANGE, "a cache of %llu pages", (unsigned long long)pages);
-    x->n_pages = (uint32_t)pages;
     x->passes = PASS_ALL;
+    x->hidden = true; /* rows of one d_model: next to nothing */
     return OK;
 }
 
 status api_open_backend(backend **out, const api_shape *s, err *e) {
     cpu_options opt = {.n_threads = s->threads, .tier = s->tier};
     return cpu_backend_open(out, &opt, e);
-}
-
-/* --- plan ------------------------------------------------------------------------------------------------------------- */
-
-/* What a backend takes for this shape; nothing is loaded. */
-static status measure(const rf_model *m, const api_shape *s, backend_memory *out, err *e) {
-    backend *b = NULL;
-    status rc = api_open_backend(&b, s, e);
-    if (rc) return rc;
-    rc = exec_measure(m->file, &s->exec, &b, 1, out, e);
-    b->ops->close(b);
-    return rc;
-}
-
-/* Whatever engine_open would refuse about the file, found with the smallest engine there is; nothing is loaded. */
-status api_check_graph(const rf_model *m, err *e) {
-    api_shape s = {.context = 16, .parallel = 1, .threads = 1, .tier = -1};
-    s.exec = (exec_options){.max_tok = 16, .max_out = 1, .n_pages = 1, .page_tokens = 16, .passes = PASS_ALL};
-    s.exec.type_k = s.exec.type_v = QUANT_F16;
-    backend_memory mem;
-    return measure(m, &s, &mem, e);
-}
-
-/* Resident pages of the program, libc, libm and jansson, stacks, and the heap's small tables (graph, plan): 3.7 MiB by
- * /proc/PID/smaps, for SmolLM2 as for a model of 1.2 billion parameters. */
-enum { PROCESS_BYTES = 15 << 18, MARGIN_LEAST = 100 << 20 };
-
-typedef struct {
-    backend_memory mem;
-    uint64_t vocabulary; /* tokenizer and header pages */
-    uint64_t
-        resident;  /* after a prompt that fills the context: every block is touched then, each weight is held once */
-    uint64_t need; /* the most at any time: with the file's pages that are read while weights are repacked */
-    uint64_t margin;
-} budget;
-
-static void budget_sum(budget *b, const rf_model *m) {
-    b->vocabulary = tokenizer_bytes(m->text) + gguf_header_bytes(m->file);
-    b->resident = b->mem.weights_own + b->mem.weights_mapped + b->mem.kv + b->mem.activations + b->mem.scratch +
-                  b->vocabulary + PROCESS_BYTES;
-    b->need = b->resident + b->mem.staging;
-    b->margin = b->need / 10 > MARGIN_LEAST ? b->need / 10 : MARGIN_LEAST;
-}
-
-static status budget_make(budget *b, const rf_model *m, const api_shape *s, err *e) {
-    status rc = measure(m, s, &b->mem, e);
-    if (!rc) budget_sum(b, m);
-    return rc;
-}
-
-static bool budget_fits(const budget *b, uint64_t available) { return b->need + b->margin <= available; }
-
-/* The largest context, in steps of 256, whose need and margin fit; 0: none. A context too large to be planned at all fits
- * as little as one too large for the memory; only running out of memory ourselves is no answer. */
-static status largest_context(uint32_t *out, const rf_model *m, const api_shape *s, uint64_t available, err *e) {
-    uint32_t lo = 0, hi = (m->info.context_train ? m->info.context_train : CONTEXT_DEFAULT_MOST) / 256 + 1;
-    while (lo + 1 < hi) {
-        uint32_t mid = lo + (hi - lo) / 2;
-        api_shape t = *s;
-        t.context = mid * 256;
-        t.exec.page_tokens = page_tokens_for(t.context);
-        t.exec.n_pages = (t.context + t.exec.page_tokens - 1) / t.exec.page_tokens * t.parallel;
-        budget b;
-        status rc = budget_make(&b, m, &t, e);
-        if (rc == ERR_NOMEM) return rc;
-        if (rc == OK && budget_fits(&b, available))
-            lo = mid;
-        else
-            hi = mid;
-    }
-    *out = lo * 256;
-    return OK;
-}
-
-status api_check_memory(const rf_model *m, const api_shape *s, backend *b, err *e) {
-    budget x = {0};
-    status rc = exec_measure(m->file, &s->exec, &b, 1, &x.mem, e);
-    if (rc) return rc;
-    budget_sum(&x, m);
-    uint64_t available = api_available_bytes();
-    if (budget_fits(&x, available)) return OK;
-    uint32_t largest;
-    rc = largest_context(&largest, m, s, available, e);
-    if (rc) return rc;
-    return fail(
-        e, ERR_MEMORY_PLAN,
-        "%llu MiB are needed and %llu more as a margin, %llu are available; the KV cache of %u tokens takes %zu MiB: "
-        "the largest context that fits is %u (-c)",
-        (unsigned long long)(x.need >> 20), (unsigned long long)(x.margin >> 20), (unsigned long long)(available >> 20),
-        s->context, x.mem.kv >> 20, largest);
-}
-
-char *rf_plan(const rf_model *m, const rf_engine_options *opt, rf_error *e) {
-    static const rf_engine_options defaults;
-    err why = {0};
-    api_shape s;
-    budget b = {0};
-    char *text = NULL;
-    status rc = api_shape_make(&s, m, opt ? opt : &defaults, &why);
-    if (!rc) rc = budget_make(&b, m, &s, &why);
-    uint64_t available = api_available_bytes();
-    uint32_t largest = 0;
-    if (!rc) rc = largest_context(&largest, m, &s, available, &why);
-    if (!rc) {
-        json_t *v = json_pack(
-            "{ss si si si ss ss s{sI sI sI sI sI sI sI sI} sI sI sI sI sb sI}", "device", "cpu", "context",
-            (int)s.context, "parallel", (int)s.parallel, "ubatch", (int)s.exec.max_tok, "cache_type_k",
-            quant_lookup(s.exec.type_k)->name, "cache_type_v", quant_lookup(s.exec.type_v)->name, "bytes",
-            "weights_repacked", (json_int_t)b.mem.weights_own, "weights_mapped", (json_int_t)b.mem.weights_mapped, "kv",
-            (json_int_t)b.mem.kv, "activations", (json_int_t)b.mem.activations, "scratch", (json_int_t)b.mem.scratch,
-            "vocabulary", (json_int_t)b.vocabulary, "process", (json_int_t)PROCESS_BYTES, "staging",
-            (json_int_t)b.mem.staging, "need", (json_int_t)b.need, "margin", (json_int_t)b.margin, "expected_resident",
-            (json_int_t)b.resident, "available", (json_int_t)available, "fits", (int)budget_fits(&b, available),
-            "largest_context", (json_int_t)largest);
-        text = api_json(v, &rc, &why);
-    }
-    rc = api_if_unchanged(m->file, rc, &why);
-    if (rc) {
-        mem_free(text);
-        text = NULL;
-    }
-    api_result(rc, &why, e);
-    return text;
 }

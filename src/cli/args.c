@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum { FLAG, TEXT, INTEGER, NUMBER, STOP_LIST, BIAS_LIST } kind;
+typedef enum { FLAG, TEXT, INTEGER, NUMBER, BYTES, STOP_LIST, BIAS_LIST, TEXT_LIST } kind;
 
 typedef struct {
     const char *names; /* "-n --predict --max-tokens": the first long one names the environment twin */
@@ -21,17 +21,31 @@ typedef struct {
 } option;
 
 #define AT(field) offsetof(args, field)
-enum { SAMPLED = CMD_GENERATE };
 
 static const option options[] = {
     {"-m --model --gguf", TEXT, AT(model), CMD_MODEL | CMD_RENDER, 0, 0, "FILE",
      "the GGUF file (first shard of a split one); also the first argument"},
+    {"--host", TEXT, AT(host), CMD_SAMPLED, 0, 0, "URL",
+     "ask the server at this address, as http://127.0.0.1:8080; nothing is computed here"},
+    {"--host", TEXT, AT(host), CMD_STATUS | CMD_CANCEL, 0, 0, "URL", "the server [http://127.0.0.1:8080]"},
+    {"--api-key", TEXT, AT(api_key), CMD_REMOTE, 0, 0, "KEY", "the server's key"},
+    {"--cacert", TEXT, AT(cacert), CMD_REMOTE, 0, 0, "FILE", "certificates to trust for https, as PEM"},
+    {"--request-id", TEXT, AT(request_id), CMD_STATUS | CMD_CANCEL, 0, 0, "ID", "the request; also the first argument"},
+    {"-p --prompt", TEXT, AT(prompt), CMD_CHAT, 0, 0, "TEXT", "say this, print the answer and end"},
+    {"-sys --system-prompt", TEXT, AT(system_prompt), CMD_CHAT, 0, 0, "TEXT", "what the model is told before all else"},
+    {"--chat-template-kwargs", TEXT, AT(template_kwargs), CMD_CHAT, 0, 0, "JSON",
+     "variables for the template, as {\"enable_thinking\": false}"},
+    {"--reasoning", TEXT, AT(reasoning), CMD_CHAT, 0, 0, "auto|show|hide",
+     "what the model thinks before it answers; auto: on terminals [auto]"},
+    {"--history-file", TEXT, AT(history_file), CMD_CHAT, 0, 0, "FILE",
+     "where typed lines are kept [rocmforge/history in XDG_STATE_HOME]"},
+    {"--no-history", FLAG, AT(no_history), CMD_CHAT, 0, 0, NULL, "neither read nor keep typed lines"},
     {"-p --prompt", TEXT, AT(prompt), CMD_GENERATE, 0, 0, "TEXT",
      "the text to continue, exactly as given (else -f, else standard input)"},
     {"-f --file", TEXT, AT(file), CMD_GENERATE, 0, 0, "FILE", "read the text from a file; -: standard input"},
-    {"-n --predict --n-predict --max-tokens", INTEGER, AT(max_tokens), CMD_GENERATE, -1, 1 << 30, "N",
+    {"-n --predict --n-predict --max-tokens", INTEGER, AT(max_tokens), CMD_SAMPLED, -1, 1 << 30, "N",
      "tokens to generate; -1: to the end, or a full context [-1]"},
-    {"--template --chat-template-file", TEXT, AT(chat_template), CMD_RENDER, 0, 0, "FILE",
+    {"--template --chat-template-file", TEXT, AT(chat_template_file), CMD_RENDER, 0, 0, "FILE",
      "the chat template, Jinja; instead of the model's own"},
     {"--tokens", TEXT, AT(tokens), CMD_LOGITS, 0, 0, "IDS", "token ids, comma separated"},
     {"--tokens-file", TEXT, AT(tokens_file), CMD_LOGITS, 0, 0, "FILE",
@@ -43,40 +57,42 @@ static const option options[] = {
     {"-t --threads", TEXT, AT(bench_t), CMD_BENCH, 0, 0, "N[,N]", "threads [physical cores this process may use]"},
     {"-r --repetitions", INTEGER, AT(repeats), CMD_BENCH, 1, 1000, "N", "measure each so often [5]"},
     {"-o --output", TEXT, AT(format), CMD_BENCH, 0, 0, "md|json|csv", "form of the table [md]"},
-    {"-c --ctx-size", INTEGER, AT(context), CMD_GENERATE | CMD_LOGITS | CMD_PLAN, 0, 1 << 24, "N",
+    {"-c --ctx-size", INTEGER, AT(context), CMD_SAMPLED | CMD_LOGITS | CMD_PLAN | CMD_SERVE, 0, 1 << 24, "N",
      "context in tokens; 0: the trained length, at most 8192 [0]"},
     {"--parallel", INTEGER, AT(parallel), CMD_PLAN, 1, 4096, "N", "sequences of full context to have room for [1]"},
+    {"-np --parallel", INTEGER, AT(parallel), CMD_SERVE, 1, 4096, "N", "sequences that run at once [8]"},
     {"-b --batch-size", INTEGER, AT(batch), CMD_ENGINE, 1, 1 << 20, "N",
      "most tokens handed to the engine at once; never above --ubatch-size here [2048]"},
     {"-ub --ubatch-size --ubatch", INTEGER, AT(ubatch), CMD_ENGINE, 1, 16384, "N", "tokens of one step [512]"},
-    {"-t --threads", INTEGER, AT(threads), CMD_GENERATE | CMD_LOGITS | CMD_PLAN, 1, 256, "N",
+    {"-t --threads", INTEGER, AT(threads), CMD_SAMPLED | CMD_LOGITS | CMD_PLAN | CMD_SERVE, 1, 256, "N",
      "threads [physical cores this process may use]"},
     {"-ctk --cache-type-k", TEXT, AT(cache_k), CMD_ENGINE, 0, 0, "f16|f32|q8_0", "KV cache type of keys [f16]"},
     {"-ctv --cache-type-v", TEXT, AT(cache_v), CMD_ENGINE, 0, 0, "f16|f32|q8_0", "KV cache type of values [f16]"},
     {"--device", TEXT, AT(device), CMD_ENGINE, 0, 0, "auto|cpu", "where to compute [auto]"},
-    {"-s --seed", INTEGER, AT(seed), SAMPLED, -1, 9007199254740992.0, "N",
+    {"-s --seed", INTEGER, AT(seed), CMD_SAMPLED, -1, 9007199254740992.0, "N",
      "seed of the random numbers; -1: a new one each time [-1]"},
-    {"--temp --temperature", NUMBER, AT(temperature), SAMPLED, 0, 100, "X",
+    {"--temp --temperature", NUMBER, AT(temperature), CMD_SAMPLED, 0, 100, "X",
      "temperature; 0: always the likeliest token [0.8]"},
-    {"--top-k", INTEGER, AT(top_k), SAMPLED, 0, 1 << 30, "N", "draw from the N likeliest; 0: off [40]"},
-    {"--top-p", NUMBER, AT(top_p), SAMPLED, 0, 1, "X", "draw from the likeliest that together reach X; 1: off [0.95]"},
-    {"--min-p", NUMBER, AT(min_p), SAMPLED, 0, 1, "X", "drop tokens below X times the likeliest; 0: off [0.05]"},
-    {"--repeat-penalty", NUMBER, AT(repeat_penalty), SAMPLED, 0.01, 100, "X",
+    {"--top-k", INTEGER, AT(top_k), CMD_SAMPLED, 0, 1 << 30, "N", "draw from the N likeliest; 0: off [40]"},
+    {"--top-p", NUMBER, AT(top_p), CMD_SAMPLED, 0, 1, "X",
+     "draw from the likeliest that together reach X; 1: off [0.95]"},
+    {"--min-p", NUMBER, AT(min_p), CMD_SAMPLED, 0, 1, "X", "drop tokens below X times the likeliest; 0: off [0.05]"},
+    {"--repeat-penalty", NUMBER, AT(repeat_penalty), CMD_SAMPLED, 0.01, 100, "X",
      "divide the logits of recent tokens; 1: off [1]"},
-    {"--repeat-last-n", INTEGER, AT(repeat_last_n), SAMPLED, -1, 1 << 30, "N",
+    {"--repeat-last-n", INTEGER, AT(repeat_last_n), CMD_SAMPLED, -1, 1 << 30, "N",
      "how many recent tokens the penalties see; -1: all [64]"},
-    {"--presence-penalty", NUMBER, AT(presence_penalty), SAMPLED, -100, 100, "X",
+    {"--presence-penalty", NUMBER, AT(presence_penalty), CMD_SAMPLED, -100, 100, "X",
      "subtract from the logits of tokens seen; 0: off [0]"},
-    {"--frequency-penalty", NUMBER, AT(frequency_penalty), SAMPLED, -100, 100, "X",
+    {"--frequency-penalty", NUMBER, AT(frequency_penalty), CMD_SAMPLED, -100, 100, "X",
      "the same times how often they were seen; 0: off [0]"},
-    {"--logit-bias", BIAS_LIST, 0, SAMPLED, 0, 0, "ID(+|-)X",
+    {"--logit-bias", BIAS_LIST, 0, CMD_SAMPLED, 0, 0, "ID(+|-)X",
      "add to a token's logit, as 15043+1.5 or 15043-inf; may be repeated"},
-    {"--ignore-eos", FLAG, AT(ignore_eos), SAMPLED, 0, 0, NULL, "never draw an end-of-generation token"},
-    {"--stop", STOP_LIST, 0, SAMPLED, 0, 0, "TEXT", "end where this text would begin; may be repeated"},
-    {"--top-logprobs", INTEGER, AT(top_logprobs), SAMPLED, 0, 64, "N",
+    {"--ignore-eos", FLAG, AT(ignore_eos), CMD_SAMPLED, 0, 0, NULL, "never draw an end-of-generation token"},
+    {"--stop", STOP_LIST, 0, CMD_SAMPLED, 0, 0, "TEXT", "end where this text would begin; may be repeated"},
+    {"--top-logprobs", INTEGER, AT(top_logprobs), CMD_SAMPLED, 0, 64, "N",
      "with --json: log-probabilities, and N alternatives a token [off]"},
-    {"--special", FLAG, AT(special), SAMPLED, 0, 0, NULL, "show control tokens as their text"},
-    {"--stream", FLAG, AT(stream), SAMPLED, 0, 0, NULL, "write the text as it comes: so it is, unless with --json"},
+    {"--special", FLAG, AT(special), CMD_SAMPLED, 0, 0, NULL, "show control tokens as their text"},
+    {"--stream", FLAG, AT(stream), CMD_SAMPLED, 0, 0, NULL, "write the text as it comes: so it is, unless with --json"},
     {"--no-bos", FLAG, AT(no_bos), CMD_TOKENIZE | CMD_GENERATE, 0, 0, NULL, "add no special token"},
     {"--no-parse-special", FLAG, AT(no_parse_special), CMD_TOKENIZE | CMD_GENERATE, 0, 0, NULL,
      "control tokens in the text are plain text"},
@@ -84,10 +100,61 @@ static const option options[] = {
     {"--tensors", FLAG, AT(tensors), CMD_INSPECT, 0, 0, NULL, "every tensor: type, shape, bytes"},
     {"--metadata", FLAG, AT(metadata), CMD_INSPECT, 0, 0, NULL, "every metadata key"},
     {"--graph", FLAG, AT(graph), CMD_INSPECT, 0, 0, NULL, "the computation graph as it would run"},
-    {"-q --quiet", FLAG, AT(quiet), CMD_GENERATE | CMD_LOGITS | CMD_BENCH, 0, 0, NULL,
+    {"-q --quiet", FLAG, AT(quiet), CMD_SAMPLED | CMD_LOGITS | CMD_BENCH | CMD_SERVE, 0, 0, NULL,
      "no progress, device or speed on standard error"},
-    {"--json", FLAG, AT(json), CMD_GENERATE | CMD_INSPECT | CMD_PLAN | CMD_DEVICES | CMD_TOKENIZE, 0, 0, NULL,
+    {"--json", FLAG, AT(json), CMD_REMOTE | CMD_INSPECT | CMD_PLAN | CMD_DEVICES | CMD_TOKENIZE, 0, 0, NULL,
      "one JSON document on standard output"},
+    {"--log-level", TEXT, AT(log_level), CMD_ENGINE, 0, 0, "LEVEL",
+     "trace, debug, info, warn, error or off; also by module, as warn,server=debug [warn; serve: info]"},
+    {"--log-format", TEXT, AT(log_format), CMD_ENGINE, 0, 0, "human|json", "form of the log [human; in a file: json]"},
+    {"--log-file", TEXT, AT(log_file), CMD_ENGINE, 0, 0, "FILE", "append the log to a file [standard error]"},
+    {"--log-content", FLAG, AT(log_content), CMD_ENGINE, 0, 0, NULL, "prompts and answers may be logged, at debug"},
+    {"--host", TEXT, AT(host), CMD_SERVE, 0, 0, "HOST",
+     "address to listen at; other than loopback needs --api-key or --insecure [127.0.0.1]"},
+    {"--port", INTEGER, AT(port), CMD_SERVE, 0, 65535, "N", "port to listen at; 0: a free one, said [8080]"},
+    {"--addr", TEXT, AT(addr), CMD_SERVE, 0, 0, "HOST:PORT", "both at once"},
+    {"--queue", INTEGER, AT(queue), CMD_SERVE, 1, 1 << 20, "N", "requests that may wait; more are refused [1000]"},
+    {"--timeout", NUMBER, AT(timeout), CMD_SERVE, 0, 1 << 24, "SECONDS", "longest time of a request; 0: none [0]"},
+    {"--drain-seconds", INTEGER, AT(drain_seconds), CMD_SERVE, 0, 86400, "N",
+     "how long running requests may go on after SIGTERM or Ctrl-C [30]"},
+    {"--api-key", TEXT_LIST, AT(api_keys), CMD_SERVE, 0, 0, "KEY", "key that clients must bring; may be repeated"},
+    {"--api-key-file", TEXT, AT(api_key_file), CMD_SERVE, 0, 0, "FILE", "keys from a file, one a line"},
+    {"--insecure", FLAG, AT(insecure), CMD_SERVE, 0, 0, NULL, "listen beyond loopback without a key"},
+    {"--cors", TEXT_LIST, AT(cors), CMD_SERVE, 0, 0, "ORIGIN",
+     "web pages of this origin may ask (https://example.org); may be repeated"},
+    {"--allowed-host", TEXT_LIST, AT(allowed_hosts), CMD_SERVE, 0, 0, "NAME",
+     "Host name to answer to, beside those of loopback; may be repeated"},
+    {"-a --alias", TEXT, AT(alias), CMD_SERVE, 0, 0, "NAME", "the model's name in replies [the file's]"},
+    {"--strict-model", FLAG, AT(strict_model), CMD_SERVE, 0, 0, NULL, "refuse requests that name another model"},
+    {"--tls-cert --ssl-cert-file", TEXT, AT(tls_cert), CMD_SERVE, 0, 0, "FILE", "certificate chain, PEM"},
+    {"--tls-key --ssl-key-file", TEXT, AT(tls_key), CMD_SERVE, 0, 0, "FILE", "its private key, PEM"},
+    {"--max-body", BYTES, AT(max_body), CMD_SERVE, 1, 1 << 30, "BYTES", "largest request body, as 16M [16M]"},
+    {"--max-connections", INTEGER, AT(max_connections), CMD_SERVE, 1, 1 << 20, "N",
+     "connections at once [as many as open files allow]"},
+    {"--header-seconds", INTEGER, AT(header_seconds), CMD_SERVE, 1, 86400, "N",
+     "longest time from a request's first byte to the end of its headers [10]"},
+    {"--body-seconds", INTEGER, AT(body_seconds), CMD_SERVE, 1, 86400, "N",
+     "longest time of a request's body, which must also bring 1 KiB a second [60]"},
+    {"--idle-seconds", INTEGER, AT(idle_seconds), CMD_SERVE, 1, 86400, "N",
+     "how long a connection may wait without a request [75]"},
+    {"--stall-seconds", INTEGER, AT(stall_seconds), CMD_SERVE, 1, 86400, "N",
+     "a client that takes nothing of its reply for so long is dropped [30]"},
+    {"--chunking", TEXT, AT(chunking), CMD_SERVE, 0, 0, "none|fixed|adaptive",
+     "how prompts are read beside running generations [adaptive]"},
+    {"--chunk", INTEGER, AT(chunk), CMD_SERVE, 1, 16384, "N", "fixed: tokens of prompts a step [128]"},
+    {"--step-ms", INTEGER, AT(step_ms), CMD_SERVE, 1, 60000, "N", "adaptive: longest step beside generations [100]"},
+    {"--kv-cache-dir", TEXT, AT(kv_cache_dir), CMD_SERVE, 0, 0, "DIR", "keep pages of prompts here over restarts"},
+    {"--kv-cache-size", BYTES, AT(kv_cache_bytes), CMD_SERVE, 1, 1LL << 50, "BYTES", "most bytes there, as 4G [4G]"},
+    {"--kv-preset", TEXT, AT(kv_preset), CMD_SERVE, 0, 0, "small|medium|large", "size of the KV cache and its pages"},
+    {"--kv-tokens", INTEGER, AT(kv_tokens), CMD_SERVE, 1, 1 << 30, "N",
+     "tokens the KV cache holds [context times parallel, or what fits]"},
+    {"--no-prefix-cache", FLAG, AT(no_prefix_cache), CMD_SERVE, 0, 0, NULL, "compute every prompt anew"},
+    {"--chat-template-file", TEXT, AT(chat_template_file), CMD_CHAT | CMD_SERVE, 0, 0, "FILE",
+     "chat template instead of the model's own"},
+    {"--no-slots", FLAG, AT(no_slots), CMD_SERVE, 0, 0, NULL, "no GET /slots"},
+    {"--trace-sample --trace-sample-rate", NUMBER, AT(trace_sample), CMD_SERVE, 0, 1, "X",
+     "share of requests whose spans are kept [0.1]"},
+    {"--max-traces", INTEGER, AT(max_traces), CMD_SERVE, 0, 1000000, "N", "requests kept for GET /traces [1000]"},
     {"-h --help", FLAG, AT(help), ~0u, 0, 0, NULL, "this text"},
 };
 enum { N_OPTIONS = sizeof options / sizeof *options };
@@ -124,6 +191,31 @@ static int set_number(args *a, const option *o, const char *name, const char *va
     return 0;
 }
 
+/* "16M", "4GiB": bytes, with a power of 1024 behind the number. */
+static int set_bytes(args *a, const option *o, const char *name, const char *value) {
+    static const char units[] = "KMGT";
+    char *end;
+    errno = 0;
+    long long n = strtoll(value, &end, 10);
+    if (end == value) return bad(name, value, "give a number of bytes, as 16M");
+    const char *unit = *end ? strchr(units, *end & ~32) : NULL;
+    int64_t factor = unit ? 1LL << 10 * (unit - units + 1) : 1, bytes;
+    const char *rest = end + (unit != NULL);
+    if (*rest && strcmp(rest, "iB") && strcmp(rest, "B")) return bad(name, value, "give a number of bytes, as 16M");
+    if (errno == ERANGE || __builtin_mul_overflow(n, factor, &bytes) || (double)bytes < o->lo || (double)bytes > o->hi)
+        return bad(name, value, "out of range");
+    memcpy((char *)a + o->at, &bytes, sizeof bytes);
+    return 0;
+}
+
+static int add_text(args *a, const option *o, const char *name, const char *value) {
+    args_list *l = (args_list *)(void *)((char *)a + o->at);
+    if (!*value) return bad(name, value, "is empty");
+    if (l->n == ARGS_MAX_LIST) return bad(name, value, "given more than 64 times");
+    l->item[l->n++] = value;
+    return 0;
+}
+
 static int add_bias(args *a, const char *name, const char *value) {
     char *end;
     long id = strtol(value, &end, 10);
@@ -144,6 +236,8 @@ static int set(args *a, const option *o, const char *name, const char *value) {
     case TEXT: memcpy((char *)a + o->at, &value, sizeof value); return 0;
     case INTEGER:
     case NUMBER: return set_number(a, o, name, value);
+    case BYTES: return set_bytes(a, o, name, value);
+    case TEXT_LIST: return add_text(a, o, name, value);
     case BIAS_LIST: return add_bias(a, name, value);
     case STOP_LIST:
         if (!*value) return bad(name, value, "an empty stop text would stop at once");
@@ -159,6 +253,7 @@ typedef struct {
     args *a;
     unsigned command;
     bool from_env[N_OPTIONS]; /* set so far by the environment only: the command line replaces it */
+    bool given[N_OPTIONS];    /* on the command line */
 } parser;
 
 static int set_flag_from_env(args *a, const option *o, const char *name, const char *value) {
@@ -190,6 +285,29 @@ static int read_twins(parser *p, int i) {
     return 0;
 }
 
+/* Spellings of the older ROCmForge; the twin of the option's own name wins. */
+static const char *const older_names[][2] = {
+    {"ROCMFORGE_BIND_ADDRESS", "--addr"},
+    {"ROCFORGE_BIND_ADDRESS", "--addr"},
+    {"ROCMORGE_TRACE_SAMPLE_RATE", "--trace-sample"},
+    {"ROCFORGE_TRACE_SAMPLE_RATE", "--trace-sample"},
+    {"ROCFORGE_MAX_TRACES", "--max-traces"},
+    {"ROCFORGE_LOG_LEVEL", "--log-level"},
+    {"ROCFORGE_LOG_FORMAT", "--log-format"},
+    {"ROCFORGE_LOG_FILE", "--log-file"},
+};
+
+static int read_older_names(parser *p, int i) {
+    const option *o = &options[i];
+    for (size_t k = 0; k < sizeof older_names / sizeof *older_names && !p->from_env[i]; k++) {
+        const char *value = getenv(older_names[k][0]);
+        if (!value || !*value || !has_name(o, older_names[k][1], strlen(older_names[k][1]))) continue;
+        p->from_env[i] = true;
+        return set(p->a, o, older_names[k][0], value);
+    }
+    return 0;
+}
+
 /* Variables of the older ROCmForge that mean nothing here; each is answered with what to use instead. */
 static const char *const obsolete[][2] = {
     {"ROCFORGE_GPU_DEVICE", "--device"},
@@ -211,7 +329,10 @@ static int read_environment(parser *p) {
         }
     int rc = 0;
     for (int i = 0; !rc && i < N_OPTIONS; i++)
-        if ((options[i].commands & p->command) && options[i].at != AT(help)) rc = read_twins(p, i);
+        if ((options[i].commands & p->command) && options[i].at != AT(help)) {
+            rc = read_twins(p, i);
+            if (!rc) rc = read_older_names(p, i);
+        }
     return rc;
 }
 
@@ -219,31 +340,10 @@ static int read_environment(parser *p) {
 
 /* Options of llama.cpp that INTERFACE promises for later: named as such, so that nobody hunts for a typing error. */
 static const char *const planned[] = {
-    "-tb",
-    "--threads-batch",
-    "-ngl",
-    "--n-gpu-layers",
-    "-fa",
-    "--flash-attn",
-    "--typical",
-    "--dry-",
-    "--xtc-",
-    "--mirostat",
-    "--grammar",
-    "--grammar-file",
-    "-j",
-    "--json-schema",
-    "--lora",
-    "--mlock",
-    "--no-mmap",
-    "--override-kv",
-    "--rope-",
-    "--yarn-",
-    "--log-level",
-    "--log-format",
-    "--log-file",
-    "--tokenizer",
-    "--host",
+    "-tb",       "--threads-batch", "-ngl",        "--n-gpu-layers", "-fa",       "--flash-attn",
+    "--typical", "--dry-",          "--xtc-",      "--mirostat",     "--grammar", "--grammar-file",
+    "-j",        "--json-schema",   "--lora",      "--mlock",        "--no-mmap", "--override-kv",
+    "--rope-",   "--yarn-",         "--tokenizer",
 };
 
 static int unknown_option(const char *arg, size_t n) {
@@ -257,13 +357,14 @@ static int unknown_option(const char *arg, size_t n) {
 }
 
 /* Two ways to say one thing: naming one on the command line replaces the other's value from the environment. */
-static const size_t either[][2] = {{AT(prompt), AT(file)}, {AT(tokens), AT(tokens_file)}};
+static const size_t either[][2] = {{AT(prompt), AT(file)}, {AT(tokens), AT(tokens_file)}, {AT(host), AT(addr)}};
 
 static void replace_environment(parser *p, int k) {
     args *a = p->a;
     const option *o = &options[k];
     if (p->from_env[k] && o->kind == STOP_LIST) a->n_stop = 0;
     if (p->from_env[k] && o->kind == BIAS_LIST) a->n_bias = 0;
+    if (p->from_env[k] && o->kind == TEXT_LIST) ((args_list *)(void *)((char *)a + o->at))->n = 0;
     p->from_env[k] = false;
     for (size_t i = 0; i < 2 * sizeof either / sizeof *either; i++) {
         if (o->kind != TEXT || either[i / 2][i % 2] != o->at) continue;
@@ -289,10 +390,35 @@ static int read_option(parser *p, int argc, char **argv, int *i) {
         char name[64];
         snprintf(name, sizeof name, "%.*s", (int)n, arg);
         replace_environment(p, k);
+        p->given[k] = true;
         return set(p->a, o, name, o->kind == FLAG ? NULL : equals ? equals + 1 : argv[*i]);
     }
     if (elsewhere) return cli_usage("usage.argument", "%.*s is not used by this command", (int)n, arg);
     return unknown_option(arg, n);
+}
+
+/* What an engine in this process needs means nothing to a server. */
+static const size_t here_only[] = {AT(context), AT(batch),  AT(ubatch),  AT(threads),           AT(cache_k),
+                                   AT(cache_v), AT(device), AT(special), AT(chat_template_file)};
+
+static bool given(const parser *p, size_t at) {
+    for (int i = 0; i < N_OPTIONS; i++)
+        if (p->given[i] && options[i].at == at) return true;
+    return false;
+}
+
+/* A server in the environment is for when no model is named. */
+static int settle_host(parser *p) {
+    args *a = p->a;
+    if (!given(p, AT(host)) && (a->operand || a->model)) a->host = NULL;
+    for (size_t k = 0; a->host && k < sizeof here_only / sizeof *here_only; k++)
+        for (int i = 0; i < N_OPTIONS; i++)
+            if (p->given[i] && options[i].at == here_only[k])
+                return cli_usage("usage.argument", "%.*s is the server's to choose: not together with --host",
+                                 (int)strcspn(options[i].names, " "), options[i].names);
+    if (!a->host && (given(p, AT(api_key)) || given(p, AT(cacert))))
+        return cli_usage("usage.argument", "--api-key and --cacert are for a server: give --host URL, too");
+    return 0;
 }
 
 /* The model: first argument or -m, never two of them; else the environment's (-m and its twins share a->model). */
@@ -304,16 +430,30 @@ static int settle_model(parser *p) {
     if (a->operand && by_option)
         return cli_usage("usage.argument", "the model is given twice: %.120s and %.120s", a->model, a->operand);
     if (a->operand) a->model = a->operand;
+    if (a->host && (p->command & CMD_REMOTE)) {
+        if (!by_option && !a->operand) a->model = NULL; /* the environment's file means nothing there */
+        return 0;
+    }
     if (!a->model || !*a->model)
         return cli_usage("usage.argument", "which model? Give a .gguf file, -m FILE, or set ROCMFORGE_GGUF");
     return 0;
 }
 
+/* As it was written: 0.8, not the 0.800000012 that a float makes of it. */
+static double as_written(float x) {
+    char text[32];
+    snprintf(text, sizeof text, "%.7g", (double)x);
+    return strtod(text, NULL);
+}
+
 int args_parse(args *a, unsigned command, int argc, char **argv) {
     rf_request_params d = rf_request_defaults();
-    *a = (args){.command = command, .max_tokens = -1, .seed = -1, .repeats = 5, .temperature = (double)d.temperature};
-    a->top_k = d.top_k, a->top_p = (double)d.top_p, a->min_p = (double)d.min_p, a->repeat_last_n = d.repeat_last_n;
-    a->repeat_penalty = (double)d.repeat_penalty, a->top_logprobs = -1;
+    *a = (args){
+        .command = command, .max_tokens = -1, .seed = -1, .repeats = 5, .temperature = as_written(d.temperature)};
+    a->top_k = d.top_k, a->top_p = as_written(d.top_p), a->min_p = as_written(d.min_p),
+    a->repeat_last_n = d.repeat_last_n;
+    a->repeat_penalty = as_written(d.repeat_penalty), a->top_logprobs = -1;
+    a->port = -1, a->drain_seconds = -1, a->trace_sample = -1, a->max_traces = -1;
     parser p = {.a = a, .command = command};
     int rc = read_environment(&p);
     bool only_operands = false;
@@ -327,7 +467,59 @@ int args_parse(args *a, unsigned command, int argc, char **argv) {
         else
             rc = cli_usage("usage.argument", "one argument too many: %.120s", argv[i]);
     }
+    if (!rc && (command & CMD_REMOTE & CMD_MODEL)) rc = settle_host(&p);
     return rc || a->help || !(command & CMD_MODEL) ? rc : settle_model(&p);
+}
+
+/* --- a conversation's settings ---------------------------------------------------------------------------------------- */
+static const size_t not_sampling[] = {AT(stream), AT(special), AT(top_logprobs)};
+
+static bool is_sampling(const option *o) {
+    if (o->commands != CMD_SAMPLED || o->kind == TEXT) return false;
+    for (size_t i = 0; i < sizeof not_sampling / sizeof *not_sampling; i++)
+        if (o->at == not_sampling[i]) return false;
+    return true;
+}
+
+/* "top_k" or "top-k" is "--top-k". */
+static bool means(const option *o, const char *name) {
+    char dashed[48] = "--";
+    size_t n = strlen(name);
+    if (n == 0 || n > sizeof dashed - 3) return false;
+    for (size_t i = 0; i < n; i++) dashed[i + 2] = name[i] == '_' ? '-' : name[i];
+    return has_name(o, dashed, n + 2);
+}
+
+int args_set_sampling(args *a, const char *name, const char *value) {
+    for (int i = 0; i < N_OPTIONS; i++) {
+        const option *o = &options[i];
+        if (!is_sampling(o) || !means(o, name)) continue;
+        if (o->kind == FLAG) {
+            *(bool *)((char *)a + o->at) = false;
+            return set_flag_from_env(a, o, name, value);
+        }
+        return set(a, o, name, value);
+    }
+    return cli_usage("usage.argument", "no setting is called %.80s", name);
+}
+
+json_t *args_sampling(const args *a) {
+    json_t *all = json_object();
+    for (int i = 0; i < N_OPTIONS; i++) {
+        const option *o = &options[i];
+        if (!is_sampling(o) || o->kind == STOP_LIST || o->kind == BIAS_LIST) continue;
+        const char *last = strstr(o->names, "--");
+        for (const char *p = last; p; p = strstr(p + 2, " --")) last = p + (*p == ' ');
+        char name[48];
+        snprintf(name, sizeof name, "%s", last + 2);
+        for (char *p = name; *p; p++) *p = *p == '-' ? '_' : *p;
+        const char *at = (const char *)a + o->at;
+        json_object_set_new(all, name,
+                            o->kind == FLAG      ? json_boolean(*(const bool *)at)
+                            : o->kind == INTEGER ? json_integer(*(const int64_t *)at)
+                                                 : json_real(*(const double *)at));
+    }
+    return all;
 }
 
 void args_help(unsigned command) {

@@ -69,6 +69,7 @@ static int run_once(rf_engine *g, const int32_t *ids, long n_ids, long n_gen, sa
     p.max_tokens = n_gen;
     p.temperature = 0;
     p.ignore_eos = true;
+    p.no_cache = true; /* every run reads its whole prompt */
     *out = (sample_time){0};
     if (!rf_request_start(&r, g, &p, on_event, out, &e)) return cli_fail(&e);
     cli_on_interrupt(r);

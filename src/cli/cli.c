@@ -41,8 +41,8 @@ int cli_error(const char *code, const char *fmt, ...) {
 }
 
 /* Codes that say: the value given is out of range, or asks for what is not built. */
-static const char *const usage_codes[] = {"usage.argument", "usage.range", "request.token", "backend.cpu_tier",
-                                          "backend.unsupported"};
+static const char *const usage_codes[] = {"usage.argument",   "usage.range",         "request.token",
+                                          "backend.cpu_tier", "backend.unsupported", "server.tls"};
 
 int cli_fail(const rf_error *e) {
     fprintf(stderr, "rocmforge: error[%s]: %s\n", e->code, e->message);
@@ -145,7 +145,7 @@ char *cli_read_all(const char *path, size_t *n) {
 /* --- Ctrl-C ----------------------------------------------------------------------------------------------------------- */
 static _Atomic(rf_request *) running;
 static _Atomic(const char *) half_written; /* a file to remove if the process ends now */
-static volatile sig_atomic_t interrupted, holding, bar_shown;
+static volatile sig_atomic_t interrupted, holding, staying, bar_shown;
 static pthread_t main_thread;
 
 /* The first signal cancels the request that runs, so that what it made is kept. Where none runs (loading, reading input), or
@@ -158,9 +158,9 @@ static void on_signal(int sig) {
     }
     rf_request *r = atomic_load(&running);
     bool again = interrupted;
-    interrupted = 1;
+    interrupted = sig;
     if (r) rf_request_cancel(r);
-    if ((r || holding) && !again) return;
+    if ((r || holding) && (!again || (staying && sig == SIGINT))) return;
     const char *path = atomic_load(&half_written);
     if (path) unlink(path);
     if (bar_shown && write(STDERR_FILENO, "\n", 1) < 0) _exit(EXIT_INTERRUPTED);
@@ -173,6 +173,9 @@ void cli_on_interrupt(rf_request *r) {
     if (r && interrupted) rf_request_cancel(r); /* it came just before */
 }
 void cli_hold_interrupts(bool on) { holding = on; }
+void cli_stay(bool on) { staying = on; }
+int cli_interrupted_by(void) { return interrupted; }
+void cli_forget_interrupt(void) { interrupted = 0; }
 void cli_half_written(const char *path) { atomic_store(&half_written, path); }
 
 /* A standard stream that was closed gets a dead end, so that no model file is opened under its number. Reading standard
@@ -261,7 +264,7 @@ int cli_open_engine(rf_engine **g, rf_model *m, const rf_engine_options *opt, co
         cli_note("device: %s: %s", json_string_value(json_object_get(dev, "name")),
                  json_string_value(json_object_get(dev, "reason")));
     uint32_t train = rf_model_context_train(m), context = rf_engine_context(*g);
-    if (!opt->context && a->command == CMD_GENERATE)
+    if (!opt->context && (a->command & (CMD_SAMPLED | CMD_SERVE)))
         cli_note("context: %u tokens%s; -c sets another", context,
                  context == train ? " (the trained length)" : " (the model was trained with more)");
     if (cli_beyond_training(m, *g))

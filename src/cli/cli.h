@@ -32,7 +32,13 @@ void cli_start(void);                    /* first thing of main: signals and sta
 bool cli_interrupted(void);              /* one of them came */
 void cli_on_interrupt(rf_request *r);    /* the request they cancel from now on; NULL: none */
 void cli_hold_interrupts(bool on);       /* while on they only mark: results are being written */
+void cli_stay(bool on);                  /* while on Ctrl-C never ends the process, however often */
+int cli_interrupted_by(void);            /* the last signal; 0: none */
+void cli_forget_interrupt(void);         /* it was dealt with */
 void cli_half_written(const char *path); /* the file to remove when they end the process; NULL: none */
+
+/* The log, as the arguments say; level: unless they do. 0, or the exit status after a message was printed. */
+int cli_open_log(const args *a, const char *level);
 
 /* Opens model and engine as the arguments say, with progress and the device line on standard error (unless quiet). */
 int cli_open_model(rf_model **m, const args *a);
@@ -51,6 +57,10 @@ int cmd_plan(const args *a);
 int cmd_bench(const args *a);
 int cmd_devices(const args *a);
 int cmd_completion(const args *a);
+int cmd_chat(const args *a);
+int cmd_status(const args *a);
+int cmd_cancel(const args *a);
+int cmd_serve(const args *a);
 
 typedef struct {
     const char *name;

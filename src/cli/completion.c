@@ -41,6 +41,7 @@ static void bash(void) {
         printf("        esac ;;\n");
     }
     printf("    esac\n    [[ ${COMP_WORDS[1]} == completion ]] && words='bash zsh fish' kind=words\n"
+           "    [[ ${COMP_WORDS[1]} == @(status|cancel|devices) && $kind == models ]] && kind=none\n"
            "    if (( COMP_CWORD == 1 )); then\n        kind=words words='");
     for (const cli_command *c = cli_commands; c->name; c++) printf("%s ", c->name);
     printf(
@@ -86,7 +87,11 @@ static void zsh_option(void *ctx, const args_option *o) {
 static void zsh(void) {
     printf("#compdef rocmforge rocmforge_cli rocmforge-cli\n_rocmforge() {\n    if (( CURRENT == 2 )); then\n"
            "        local -a c\n        c=(");
-    for (const cli_command *c = cli_commands; c->name; c++) printf(" '%s:%s'", c->name, c->about);
+    for (const cli_command *c = cli_commands; c->name; c++) {
+        printf(" '%s:", c->name);
+        zsh_text(c->about);
+        putchar('\'');
+    }
     printf(" )\n        _describe command c\n        return\n    fi\n    case $words[2] in\n");
     for (const cli_command *c = cli_commands; c->name; c++) {
         printf("    %s)\n        shift words\n        (( CURRENT-- ))\n        _arguments", c->name);
@@ -131,7 +136,8 @@ static void fish(void) {
         args_each(c->bit, fish_option, (void *)(uintptr_t)c->name);
     }
     puts("complete -c rocmforge -n '__fish_seen_subcommand_from completion' -f -a 'bash zsh fish'\n"
-         "complete -c rocmforge -n 'not __fish_use_subcommand; and not __fish_seen_subcommand_from completion devices'"
+         "complete -c rocmforge -n 'not __fish_use_subcommand; and not __fish_seen_subcommand_from completion devices "
+         "status cancel'"
          " -k -a '(__fish_complete_suffix .gguf)'\n"
          "complete -c rocmforge_cli -w rocmforge\n"
          "complete -c rocmforge-cli -w rocmforge");

@@ -130,6 +130,7 @@ static void print_plan(json_t *v) {
                                            {"activations", "activations"},
                                            {"scratch", "scratch"},
                                            {"vocabulary", "vocabulary, header"},
+                                           {"tables", "page tables, queues"},
                                            {"process", "program"},
                                            {"staging", "staging, while loading"}};
     json_t *b = json_object_get(v, "bytes");

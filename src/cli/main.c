@@ -1,10 +1,14 @@
 #include "cli/cli.h"
 
+#include "base/log.h"
+
 #include <string.h>
 
 const cli_command cli_commands[] = {
     {"generate", CMD_GENERATE, cmd_generate, "generate MODEL [-p TEXT | -f FILE | < TEXT] [options]",
      "continue a text"},
+    {"chat", CMD_CHAT, cmd_chat, "chat MODEL [-p TEXT] [options]", "a conversation, by the model's own template"},
+    {"serve", CMD_SERVE, cmd_serve, "serve MODEL [--host 127.0.0.1] [--port 8080] [options]", "answer over HTTP"},
     {"tokenize", CMD_TOKENIZE, cmd_tokenize, "tokenize MODEL < TEXT", "text on standard input to token ids"},
     {"detokenize", CMD_DETOKENIZE, cmd_detokenize, "detokenize MODEL < IDS", "token ids on standard input to text"},
     {"render", CMD_RENDER, cmd_render, "render [MODEL] [--template FILE] < REQUEST",
@@ -14,6 +18,8 @@ const cli_command cli_commands[] = {
     {"plan", CMD_PLAN, cmd_plan, "plan FILE [-c N]", "memory a model needs, from its header alone"},
     {"bench", CMD_BENCH, cmd_bench, "bench MODEL [-p 512] [-n 128]", "tokens per second, as a table"},
     {"devices", CMD_DEVICES, cmd_devices, "devices", "what this machine can compute on"},
+    {"status", CMD_STATUS, cmd_status, "status ID [--host URL]", "what became of a request of a running server"},
+    {"cancel", CMD_CANCEL, cmd_cancel, "cancel ID [--host URL]", "end a request of a running server"},
     {"completion", CMD_COMPLETION, cmd_completion, "completion bash|zsh|fish", "a completion script for your shell"},
     {0},
 };
@@ -43,8 +49,8 @@ static const cli_command *find_command(const char *name) {
     return NULL;
 }
 
-static const char *const planned[] = {"chat",   "serve",  "perplexity", "embed",  "models",  "quantize",
-                                      "doctor", "verify", "status",     "cancel", "context", "convert"};
+static const char *const planned[] = {"perplexity", "embed",  "models",  "quantize",
+                                      "doctor",     "verify", "context", "convert"};
 
 static int unknown(const char *name) {
     for (size_t i = 0; i < sizeof planned / sizeof *planned; i++)
@@ -52,8 +58,20 @@ static int unknown(const char *name) {
     return cli_usage("usage.argument", "unknown command %.80s; see rocmforge --help", name);
 }
 
+/* The older place of --host URL: before the command. It goes behind it. */
+static void move_host(int argc, char **argv) {
+    bool apart = argc > 3 && strcmp(argv[1], "--host") == 0, joined = argc > 2 && strncmp(argv[1], "--host=", 7) == 0;
+    char *host = argv[1], *url = argc > 2 ? argv[2] : NULL;
+    int n = apart ? 2 : 1; /* arguments to move behind the command, which comes after them */
+    if (!apart && !joined) return;
+    argv[1] = argv[1 + n];
+    argv[2] = host;
+    if (apart) argv[3] = url;
+}
+
 int main(int argc, char **argv) {
     cli_start();
+    move_host(argc, argv);
     if (argc < 2) {
         print_help(stderr);
         return EXIT_USAGE;
@@ -74,5 +92,9 @@ int main(int argc, char **argv) {
     args a;
     int rc = args_parse(&a, c->bit, argc - 2, argv + 2);
     if (rc) return rc;
-    return a.help ? command_help(c) : cli_finish_output(c->run(&a));
+    if (a.help) return command_help(c);
+    rc = cli_open_log(&a, c->bit == CMD_SERVE ? "info" : "warn");
+    if (!rc) rc = cli_finish_output(c->run(&a));
+    log_close();
+    return rc;
 }

@@ -5,7 +5,7 @@
 
 int cmd_render(const args *a) {
     const char *model = a->operand ? a->operand : a->model;
-    if (!model && !a->chat_template)
+    if (!model && !a->chat_template_file)
         return cli_usage("usage.argument", "whose template? Give a model or --template FILE");
     args with_model = *a;
     with_model.model = model;
@@ -14,8 +14,8 @@ int cmd_render(const args *a) {
     rf_error e;
     size_t n_template = 0, n_request = 0;
     int rc = model ? cli_open_model(&m, &with_model) : 0;
-    char *tmpl = !rc && a->chat_template ? cli_read_all(a->chat_template, &n_template) : NULL;
-    if (a->chat_template && !tmpl) rc = rc ? rc : EXIT_FAILED;
+    char *tmpl = !rc && a->chat_template_file ? cli_read_all(a->chat_template_file, &n_template) : NULL;
+    if (a->chat_template_file && !tmpl) rc = rc ? rc : EXIT_FAILED;
     char *request = rc ? NULL : cli_read_all(NULL, &n_request);
     if (!rc && !request) rc = EXIT_FAILED;
     if (!rc && !rf_render(&prompt, m, tmpl, n_template, request, n_request, &e)) rc = cli_fail(&e);

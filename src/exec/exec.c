@@ -15,13 +15,15 @@ struct exec {
     backend **backends;
     uint32_t n_backends;
     uint32_t max_tok, max_out;
-    float *logits; /* where the result's backend is no host memory; else NULL and the value is peeked */
-    float *copied; /* for copies between backends: the largest crossing value */
+    float *logits, *hidden; /* where a result's backend is no host memory; else NULL and the value is peeked */
+    float *copied;          /* for copies between backends: the largest crossing value */
     const uint32_t **page_table;
     uint32_t n_seq_max;
-    sample_scratch *sampler;
-    const float *last_logits;
-    size_t last_stride; /* floats */
+    sample_scratch **sampler; /* [n_samplers]: one for each thread of the result's backend */
+    uint32_t n_samplers;
+    uint32_t *first_out; /* [n_seq_max] row of each sequence of the step */
+    const float *last_logits, *last_hidden;
+    size_t logits_stride, hidden_stride; /* floats */
 };
 
 static bool device_supports(const void *ctx, const node *n) {
@@ -38,6 +40,7 @@ static status prepare(exec *x, const gguf *file, const exec_options *opt, err *e
     if (s) return s;
     graph_init(&x->g, e);
     x->has_graph = true;
+    x->g.keep_hidden = opt->hidden;
     s = model_build(&x->g, &x->model, file, e);
     if (!s) s = graph_optimise(&x->g, opt->passes, NULL, NULL, e);
     plan_device dev[PLAN_MAX_DEVICES];
@@ -62,6 +65,27 @@ static status prepare(exec *x, const gguf *file, const exec_options *opt, err *e
     return kv_layout_make(&x->kv, e);
 }
 
+/* Memory for a result's rows, where they cannot be read in place. */
+static bool reserve_rows(const exec *x, const node *n, float **rows) {
+    size_t stride;
+    backend *b = x->backends[n->device];
+    if (b->ops->peek(b, n, &stride)) return true;
+    *rows = mem_array(x->max_out, n->width * sizeof **rows);
+    return *rows != NULL;
+}
+
+static bool reserve_samplers(exec *x) {
+    backend *host = x->backends[x->g.result->device];
+    uint32_t n = host->ops->host_work(host, NULL, NULL, 0);
+    x->sampler = mem_array(n, sizeof *x->sampler);
+    bool ok = x->sampler != NULL;
+    for (; ok && x->n_samplers < n; x->n_samplers += ok) {
+        x->sampler[x->n_samplers] = sample_scratch_new(x->model.n_vocab);
+        ok = x->sampler[x->n_samplers] != NULL;
+    }
+    return ok;
+}
+
 /* Host memory of the executor itself: what crosses between backends, and the page tables of a step. */
 static status reserve(exec *x, err *e) {
     size_t crossing = 0;
@@ -71,17 +95,13 @@ static status reserve(exec *x, err *e) {
         if (n->op == OP_COPY && rows * graph_row_bytes(n->dtype, n->width) > crossing)
             crossing = rows * graph_row_bytes(n->dtype, n->width);
     }
-    size_t stride;
-    const node *r = x->g.result;
-    bool far = !x->backends[r->device]->ops->peek(x->backends[r->device], r, &stride);
     x->n_seq_max = x->max_tok;
     x->page_table = mem_array(x->n_seq_max, sizeof *x->page_table);
-    x->sampler = sample_scratch_new(x->model.n_vocab);
+    x->first_out = mem_array(x->n_seq_max, sizeof *x->first_out);
     if (crossing) x->copied = mem_alloc(crossing);
-    if (far) x->logits = mem_array(x->max_out, x->model.n_vocab * sizeof(float));
-    if (!x->page_table || !x->sampler || (crossing && !x->copied) || (far && !x->logits))
-        return fail(e, ERR_NOMEM, "executor");
-    return OK;
+    bool rows = reserve_rows(x, x->g.result, &x->logits) && (!x->g.hidden || reserve_rows(x, x->g.hidden, &x->hidden));
+    rows = rows && reserve_samplers(x) && x->first_out;
+    return rows && x->page_table && (!crossing || x->copied) ? OK : fail(e, ERR_NOMEM, "executor");
 }
 
 status exec_open(exec **out, const gguf *g, const exec_options *opt, backend *const *backends, uint32_t n_backends,
@@ -115,12 +135,15 @@ void exec_close(exec *x) {
     plan_free(&x->p);
     if (x->has_graph) graph_free(&x->g);
     model_info_free(&x->model);
-    sample_scratch_free(x->sampler);
+    for (uint32_t i = 0; i < x->n_samplers; i++) sample_scratch_free(x->sampler[i]);
+    mem_free(x->sampler);
+    mem_free(x->first_out);
     mem_free(x->backends);
     mem_free(x->kv.layer);
     mem_free(x->page_table);
     mem_free(x->copied);
     mem_free(x->logits);
+    mem_free(x->hidden);
     mem_free(x);
 }
 
@@ -159,15 +182,21 @@ static status wait_all(exec *x, status s, err *e) {
     return s;
 }
 
-static status fetch_logits(exec *x, uint32_t n_out, err *e) {
-    if (!n_out) return OK;
-    const node *r = x->g.result;
-    backend *b = x->backends[r->device];
-    size_t stride = 0;
-    const void *p = b->ops->peek(b, r, &stride);
-    x->last_logits = p ? p : x->logits;
-    x->last_stride = p ? stride / sizeof(float) : r->width;
-    return p ? OK : b->ops->read(b, r, n_out, x->logits, e);
+/* A result's rows, in place or read into `copied`. */
+static status fetch_rows(exec *x, const node *n, uint32_t n_out, float *copied, const float **rows, size_t *stride,
+                         err *e) {
+    if (!n || !n_out) return OK;
+    backend *b = x->backends[n->device];
+    size_t n_bytes = 0;
+    const void *p = b->ops->peek(b, n, &n_bytes);
+    *rows = p ? p : copied;
+    *stride = p ? n_bytes / sizeof(float) : n->width;
+    return p ? OK : b->ops->read(b, n, n_out, copied, e);
+}
+
+static status fetch(exec *x, uint32_t n_out, err *e) {
+    status s = fetch_rows(x, x->g.result, n_out, x->logits, &x->last_logits, &x->logits_stride, e);
+    return s ? s : fetch_rows(x, x->g.hidden, n_out, x->hidden, &x->last_hidden, &x->hidden_stride, e);
 }
 
 /* Logits that nobody samples are checked here: a number that is not finite never leaves as an answer. */
@@ -178,22 +207,42 @@ static status check_finite(const float *row, uint32_t n, err *e) {
     return fail(e, ERR_NUMBERS, "the model's logits are not finite: its weights hold NaN or infinite scales");
 }
 
-static status use_row(exec *x, const exec_seq *q, const float *row, err *e) {
+static status use_row(exec *x, const exec_seq *q, const float *row, sample_scratch *scratch, err *e) {
     uint32_t n = x->model.n_vocab;
     if (!q->sampling || !q->result) return check_finite(row, n, e);
-    return sample_token(row, n, q->sampling, q->history, q->n_history, q->sample_pos, x->sampler, q->result, e);
+    return sample_token(row, n, q->sampling, q->history, q->n_history, q->sample_pos, scratch, q->result, e);
 }
 
-static status use_logits(exec *x, const exec_batch *b, err *e) {
+typedef struct {
+    exec *x;
+    const exec_batch *b;
+} rows_job;
+
+static status use_rows(const rows_job *job, uint32_t seq, uint32_t worker, err *e) {
+    const exec_batch *b = job->b;
     status s = OK;
-    for (uint32_t i = 0; i < b->n_seq; i++)
-        if (b->seqs[i].failed) b->seqs[i].failed->code = OK;
-    for (uint32_t i = 0; !s && i < b->n_out; i++) {
-        const exec_seq *q = &b->seqs[b->seq[b->out_row[i]]];
-        if (q->failed && q->failed->code) continue;
-        s = use_row(x, q, exec_logits(x, i), q->failed ? q->failed : e);
-        if (q->failed) s = OK; /* its own affair: the others of the step go on */
-    }
+    for (uint32_t o = job->x->first_out[seq]; !s && o < b->n_out && b->seq[b->out_row[o]] == seq; o++)
+        s = use_row(job->x, &b->seqs[seq], exec_logits(job->x, o), job->x->sampler[worker], e);
+    return s;
+}
+
+/* One sequence's rows: its failure is its own affair, the others of the step go on. */
+static void use_own_rows(void *ctx, uint32_t i, uint32_t worker) {
+    const rows_job *job = ctx;
+    const exec_seq *q = &job->b->seqs[i];
+    if (q->failed) q->failed->code = use_rows(job, i, worker, q->failed);
+}
+
+/* On all threads: a row of a large vocabulary takes one of them a good part of a millisecond. */
+static status use_logits(exec *x, const exec_batch *b, err *e) {
+    backend *host = x->backends[x->g.result->device];
+    rows_job job = {x, b};
+    status s = OK;
+    for (uint32_t i = 0; i < b->n_seq; i++) x->first_out[i] = b->n_out;
+    for (uint32_t o = b->n_out; o-- > 0;) x->first_out[b->seq[b->out_row[o]]] = o;
+    host->ops->host_work(host, use_own_rows, &job, b->n_seq);
+    for (uint32_t i = 0; !s && i < b->n_seq; i++)
+        if (!b->seqs[i].failed) s = use_rows(&job, i, 0, e);
     return s;
 }
 
@@ -210,14 +259,15 @@ status exec_step(exec *x, const exec_batch *b, err *e) {
                      .out_row = b->out_row,
                      .page_table = x->page_table};
     status s = wait_all(x, run_segments(x, &in, e), e);
-    if (!s) s = fetch_logits(x, b->n_out, e);
+    if (!s) s = fetch(x, b->n_out, e);
     if (!s) s = exec_check_file(x, e);
     return s ? s : use_logits(x, b, e);
 }
 
 status exec_check_file(const exec *x, err *e) { return gguf_check(x->file, e); }
 
-const float *exec_logits(const exec *x, uint32_t out) { return x->last_logits + (size_t)out * x->last_stride; }
+const float *exec_logits(const exec *x, uint32_t out) { return x->last_logits + (size_t)out * x->logits_stride; }
+const float *exec_hidden(const exec *x, uint32_t out) { return x->last_hidden + (size_t)out * x->hidden_stride; }
 const model_info *exec_model(const exec *x) { return &x->model; }
 
 void exec_device(const exec *x, strbuf *out) {

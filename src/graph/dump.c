@@ -104,6 +104,10 @@ status graph_dump(const graph *g, strbuf *out) {
     for (uint32_t i = 0; i < g->n_nodes; i++) put_node(out, g->nodes[i]);
     strbuf_puts(out, "result");
     put_ref(out, g->result);
+    if (g->hidden) {
+        strbuf_puts(out, " hidden");
+        put_ref(out, g->hidden);
+    }
     strbuf_puts(out, "\n");
     return out->failed ? ERR_NOMEM : OK;
 }

@@ -126,7 +126,7 @@ struct node {
     weight_layout layout;      /* OP_WEIGHT */
     int32_t layer;             /* model layer, -1 outside */
     const char *label;         /* "attn_q", for dumps and messages; static or in the arena */
-    uint32_t n_uses;           /* by live nodes, and one for being the result; 0: dead. Kept by graph_count_uses */
+    uint32_t n_uses;           /* by live nodes, and one for being a result; 0: dead. Kept by graph_count_uses */
     uint32_t device;           /* set by placement: index of a backend */
 };
 
@@ -136,6 +136,8 @@ typedef struct {
     uint32_t n_nodes, cap;
     uint32_t n_sorted; /* nodes before it stand in order; rules append behind it until the end of their pass */
     node *result;      /* logits, f32 [O, n_vocab] */
+    node *hidden;      /* NULL, or a second result: what the output matrix is applied to, f32 [O, d_model] */
+    bool keep_hidden;  /* set before a model is built: hidden is wanted */
     int32_t layer;     /* stamped on new nodes */
     err *e;            /* first failure while building: graph_add returns NULL from then on, and passes NULL through */
     status failed;
@@ -164,7 +166,7 @@ MUST_CHECK status graph_verify(const graph *g, err *e);
 /* Text, one node a line, stable: "%12 linear f32 [T,1536] <- %11 %w3 %w4   L0 qkv". For inspect --graph and golden tests. */
 status graph_dump(const graph *g, strbuf *out);
 void graph_count_uses(graph *g);
-MUST_CHECK status graph_sort(graph *g, err *e); /* drops what the result does not need, orders, renumbers */
+MUST_CHECK status graph_sort(graph *g, err *e); /* drops what no result needs, orders, renumbers */
 
 /* --- rewriting (rewrite.c; rules_*.c one file per family) ------------------------------------------------------------- */
 typedef struct {

@@ -231,6 +231,7 @@ static void forget_copies(graph *g) {
         for (uint32_t k = 0; k < g->nodes[i]->n_in; k++)
             while (g->nodes[i]->in[k]->op == OP_COPY) g->nodes[i]->in[k] = g->nodes[i]->in[k]->in[0];
     while (g->result->op == OP_COPY) g->result = g->result->in[0];
+    while (g->hidden && g->hidden->op == OP_COPY) g->hidden = g->hidden->in[0];
 }
 
 status plan_place(graph *g, const plan_device *dev, uint32_t n_dev, const plan_options *opt, err *e) {

@@ -56,6 +56,10 @@ static void replace(graph *g, node *old, node *new) {
         g->result = new;
         n_moved++;
     }
+    if (g->hidden == old) {
+        g->hidden = new;
+        n_moved++;
+    }
     new->n_uses += n_moved;
     old->n_uses = 1;
     drop_use(old);

@@ -49,8 +49,7 @@ static status check_node(const graph *g, uint32_t i, err *e) {
     return s ? s : check_shape(n, e);
 }
 
-static status check_result(const graph *g, err *e) {
-    const node *r = g->result;
+static status check_result(const graph *g, const node *r, err *e) {
     if (!r) return fail(e, ERR_GRAPH, "graph: no result is set");
     if (r->id >= g->n_nodes || g->nodes[r->id] != r) return fail(e, ERR_GRAPH, "graph: the result is not in the graph");
     if (r->dtype != DTYPE_F32 || r->rows == ROWS_ONE) return op_fail(r, e, "the result is not f32 rows");
@@ -77,6 +76,7 @@ status graph_verify(const graph *g, err *e) {
         status s = check_node(g, i, e);
         if (s) return s;
     }
-    status s = check_result(g, e);
+    status s = check_result(g, g->result, e);
+    if (!s && g->hidden) s = check_result(g, g->hidden, e);
     return s ? s : check_appends(g, e);
 }

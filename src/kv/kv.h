@@ -12,7 +12,10 @@
  * one position stands together.
  *
  * K is transposed so that a query meets sixteen keys per vector and every key's dot product is one fma chain in ascending
- * dimension, whatever computes it. All parts are 64-byte aligned. */
+ * dimension, whatever computes it. All parts are 64-byte aligned.
+ *
+ * There is no compaction, and nothing to compact: a sequence's page table names any pages in any order, so a free page is
+ * as good as any other, and what is lost is the unused end of each sequence's last page alone. */
 #ifndef ROCMFORGE_KV_KV_H
 #define ROCMFORGE_KV_KV_H
 
@@ -44,11 +47,23 @@ MUST_CHECK status kv_layout_make(kv_layout *l, err *e);
 
 /* Page numbers: taken, shared (one more holder), dropped. One thread. */
 typedef struct kv_pool kv_pool;
-kv_pool *kv_pool_new(uint32_t n_pages); /* NULL: out of memory */
+kv_pool *kv_pool_new(uint32_t n_pages);  /* NULL: out of memory */
+size_t kv_pool_memory(uint32_t n_pages); /* what it takes */
 void kv_pool_free(kv_pool *p);
 bool kv_pool_take(kv_pool *p, uint32_t *page); /* false: all are in use */
 void kv_pool_share(kv_pool *p, uint32_t page);
 void kv_pool_drop(kv_pool *p, uint32_t page);
 uint32_t kv_pool_n_free(const kv_pool *p);
+uint32_t kv_pool_n_holders(const kv_pool *p, uint32_t page); /* 0: free */
+/* Tells one listener when a page's holders become one (lone) or two of one: for who holds pages as long as others do not
+ * need them. lone NULL: no longer. */
+void kv_pool_watch(kv_pool *p, void (*lone)(void *ctx, uint32_t page, bool lone), void *ctx);
+
+/* How well the cache's memory is used. A page is taken whole, so the end of each sequence's last page holds nothing. */
+typedef struct {
+    double fragmentation; /* of the slots in taken pages, the part that holds no token */
+    double efficiency;    /* of all slots, the part that holds one */
+} kv_use;
+kv_use kv_use_of(uint32_t n_pages, uint32_t n_taken, uint32_t page_tokens, uint64_t n_tokens);
 
 #endif

@@ -140,6 +140,7 @@ void build_output(builder *b, node *x) {
     const model_info *m = b->m;
     b->gr->layer = -1;
     node *h = norm_groups(b, OUTSIDE, "output_norm", x, m->d_model);
+    if (b->gr->keep_hidden) b->gr->hidden = h;
     node *y = NULL;
     if (m->tied_output) {
         node *w = build_weight2(b, OUTSIDE, "token_embd", m->d_model, m->n_vocab);

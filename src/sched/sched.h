@@ -66,15 +66,15 @@ typedef enum { CHUNK_ADAPTIVE, CHUNK_FIXED, CHUNK_NONE } chunk_strategy;
 typedef struct {
     uint32_t context;  /* most tokens of one sequence */
     uint32_t parallel; /* most sequences that run */
-    uint32_t queue;    /* most that wait: submission beyond is ERR_QUEUE_FULL; 0: any number */
+    uint32_t queue;    /* requests beyond `parallel`: submission past them is ERR_QUEUE_FULL; 0: any number */
     chunk_strategy chunking;
-    uint32_t chunk;  /* CHUNK_FIXED: prompt tokens a step beside running generations */
-    int64_t step_us; /* CHUNK_ADAPTIVE: what such a step may last */
+    uint32_t chunk;  /* CHUNK_FIXED: prompt tokens a step beside running generations; alone: all that fit */
+    int64_t step_us; /* CHUNK_ADAPTIVE: what such a step may last, see budget.h */
     bool no_prefix;  /* no prefix cache at all */
     kv_disk *disk;   /* borrowed; NULL: none */
 } sched_options;
 
-/* x and t are borrowed. */
+/* x and t are borrowed. ERR_RANGE when the cache holds less than one full context. */
 MUST_CHECK status sched_open(sched **out, exec *x, const tokenizer *t, const exec_options *shape,
                              const sched_options *opt, err *e);
 void sched_close(sched *s); /* requests still open are cancelled without an event */
@@ -91,9 +91,11 @@ MUST_CHECK status sched_step(sched *s, err *e);
 
 typedef struct {
     uint32_t running, waiting;
-    uint32_t pages_total, pages_used, pages_cached;
+    uint32_t pages_total, pages_used, pages_cached; /* used: by requests; cached: held by the index alone */
+    uint64_t tokens_held; /* whose keys and values stand in pages, used or cached; shared ones once */
     uint64_t steps, step_us, tokens_computed, prompt_tokens, cached_tokens, generated_tokens;
     uint64_t preemptions, pages_copied, waited_queue, waited_kv, waited_batch, waited_prefix;
+    uint64_t seqs_computed; /* sequences of all steps */
     uint32_t last_batch_seqs, last_batch_tokens;
     kv_prefix_stats prefix;
     kv_disk_stats disk;

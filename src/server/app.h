@@ -17,12 +17,15 @@ typedef struct app {
     rf_model *model;
     rf_engine *engine;
     jobs *jobs;
+    void *loop; /* uv_loop_t */
     metrics *metrics;
     traces *traces;
+    char fingerprint[48];   /* openai_fingerprint */
     const char *model_name; /* --alias, else the file's name without folder and .gguf */
     int64_t started_unix;   /* seconds */
     bool draining;
-    uint32_t connections, connections_most;
+    uint32_t connections, connections_most; /* now, and the most there were */
+    uint32_t connections_limit;
 } app;
 
 typedef void (*route_handler)(app *a, exchange *x);
@@ -43,6 +46,8 @@ extern const route native_routes[], openai_routes[], llamacpp_routes[], ops_rout
 void reply_error(exchange *x, const rf_error *e, const char *param);
 __attribute__((format(printf, 5, 6))) void reply_fail(exchange *x, int status, const char *code, const char *param,
                                                       const char *fmt, ...);
+/* OpenAI's object {"error": {message, type, code, param}}, for events of streams. NULL: no memory. */
+json_t *reply_openai_error(const rf_error *e, const char *param);
 void reply_json(exchange *x, int status, json_t *v); /* takes v; NULL: 503 memory.exhausted */
 
 #endif

@@ -5,12 +5,9 @@
 
 #include "base/str.h"
 #include "rocmforge.h"
+#include "server/http_parser.h"
 
 struct app;
-
-typedef struct {
-    str name, value; /* name in lower case */
-} http_header;
 
 typedef struct exchange exchange;
 struct exchange {

@@ -21,5 +21,6 @@ void traces_free(traces *t); /* what waits for export is sent first, two seconds
 void traces_add(traces *t, const request_record *r);
 /* OTLP JSON {"resource_spans": [...]}: the newest `limit` requests; clear: forgets all kept. */
 void traces_write(traces *t, uint32_t limit, bool clear, strbuf *out);
+void traces_write_metrics(const traces *t, strbuf *out); /* what became of exports, in Prometheus' text form */
 
 #endif

@@ -38,7 +38,9 @@ def offered(scripts, files, *words):
     (["plan", "--temp"], []), (["generate", ""], ["BIG.GGUF", "model one.gguf", "sub"]), (["generate", "mo"], ["model one.gguf"]),
     (["generate", "-m", "B"], ["BIG.GGUF"]), (["generate", "x.gguf", "-f", "n"], ["notes.txt"]),
     (["generate", "x.gguf", "--device", ""], ["auto", "cpu"]), (["bench", "x.gguf", "-o", ""], ["csv", "json", "md"]),
-    (["generate", "x.gguf", "-n", ""], []), (["completion", ""], ["bash", "fish", "zsh"])))
+    (["generate", "x.gguf", "-n", ""], []), (["completion", ""], ["bash", "fish", "zsh"]),
+    (["chat", ""], ["BIG.GGUF", "model one.gguf", "sub"]), (["status", ""], []), (["chat", "--reas"], ["--reasoning"]),
+    (["chat", "x.gguf", "--reasoning", ""], ["auto", "hide", "show"]), (["chat", "--chat-template-file", "n"], ["notes.txt"])))
 def test_bash(scripts, files, words, want):
     assert offered(scripts, files, *words) == want
 

@@ -2,7 +2,8 @@
 import pytest
 
 pytestmark = pytest.mark.smoke
-COMMANDS = ("generate", "logits", "tokenize", "detokenize", "inspect", "plan", "bench", "devices", "completion")
+COMMANDS = ("generate", "logits", "tokenize", "detokenize", "inspect", "plan", "bench", "devices", "completion", "chat",
+            "serve", "status", "cancel", "render")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -31,12 +32,13 @@ def test_bad_usage(refused, args, name):
 
 @pytest.mark.parametrize("command, option", (("tokenize", "--temp"), ("devices", "--ctx-size"), ("inspect", "-p"),
                                              ("plan", "--seed"), ("detokenize", "--no-bos"), ("bench", "--stop"),
-                                             ("logits", "--json"), ("completion", "--json"), ("generate", "--tensors")))
+                                             ("logits", "--json"), ("completion", "--json"), ("generate", "--tensors"),
+                                             ("chat", "--no-bos"), ("status", "--temp"), ("cancel", "-c"), ("generate", "--history-file")))
 def test_an_option_that_a_command_does_not_use_is_refused(refused, command, option):
     assert f"{option} is not used by this command" in refused("usage.argument", command, "m", option, "1", status=2)
 
 
-@pytest.mark.parametrize("args", (["chat", "m"], ["serve", "m"], ["perplexity", "m"], ["embed", "m"], ["quantize", "a", "b", "c"],
+@pytest.mark.parametrize("args", (["perplexity", "m"], ["embed", "m"], ["quantize", "a", "b", "c"],
                                   ["doctor"], ["verify", "m"], ["convert", "a", "b"], ["models"], ["context", "list"],
                                   ["generate", "m", "--grammar", "x"], ["generate", "m", "--mirostat", "1"],
                                   ["generate", "m", "-ngl", "1"], ["generate", "m", "--dry-multiplier", "1"],

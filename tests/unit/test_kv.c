@@ -151,6 +151,43 @@ static void test_pool_against_a_model(void **state) {
     kv_pool_free(p);
 }
 
+static uint32_t told[64], n_told;
+static void tell(void *ctx, uint32_t page, bool lone) {
+    (void)ctx;
+    told[n_told++] = page * 2 + lone;
+}
+
+static void test_pool_tells_who_is_alone(void **state) {
+    (void)state;
+    kv_pool *p = kv_pool_new(2);
+    uint32_t a = 0, b = 0;
+    kv_pool_watch(p, tell, NULL);
+    assert_true(kv_pool_take(p, &a) && kv_pool_take(p, &b) && n_told == 0);
+    kv_pool_share(p, b); /* no longer alone; a third holder is no news */
+    kv_pool_share(p, b);
+    kv_pool_drop(p, b);
+    assert_true(n_told == 1 && told[0] == b * 2);
+    kv_pool_drop(p, b);
+    assert_true(n_told == 2 && told[1] == b * 2 + 1 && kv_pool_n_holders(p, b) == 1);
+    kv_pool_drop(p, b);
+    kv_pool_watch(p, NULL, NULL);
+    kv_pool_share(p, a);
+    assert_int_equal(n_told, 2);
+    kv_pool_free(p);
+}
+
+static void test_use_of_memory(void **state) {
+    (void)state;
+    kv_use u = kv_use_of(100, 10, 16, 120); /* 160 slots are taken, 1600 there are */
+    assert_true(u.fragmentation == 0.25 && u.efficiency == 0.075);
+    u = kv_use_of(100, 0, 16, 0);
+    assert_true(u.fragmentation == 0 && u.efficiency == 0);
+    u = kv_use_of(4, 4, 16, 64);
+    assert_true(u.fragmentation == 0 && u.efficiency == 1);
+    u = kv_use_of(0, 0, 16, 0);
+    assert_true(u.fragmentation == 0 && u.efficiency == 0);
+}
+
 static void test_pool_survives_oom(void **state) {
     (void)state;
     uint64_t live = mem_live();
@@ -170,6 +207,7 @@ int main(void) {
         cmocka_unit_test(test_layout_is_as_drawn),           cmocka_unit_test(test_parts_never_overlap),
         cmocka_unit_test(test_layout_names_what_it_refuses), cmocka_unit_test(test_pool_takes_shares_drops),
         cmocka_unit_test(test_pool_against_a_model),         cmocka_unit_test(test_pool_survives_oom),
+        cmocka_unit_test(test_pool_tells_who_is_alone),      cmocka_unit_test(test_use_of_memory),
     };
     return cmocka_run_group_tests_name("kv", tests, NULL, NULL);
 }
