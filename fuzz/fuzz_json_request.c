@@ -102,6 +102,7 @@ void job_cancel(job *j) { check(j != NULL); }
 void job_ping(job *j) { check(j != NULL); }
 str job_text(const job *j, uint32_t choice) { return j && choice ? (str){"", 0} : (str){"", 0}; }
 const int32_t *job_tokens(const job *j, uint32_t choice, size_t *n) { return *n = 0, j && choice ? NULL : NULL; }
+json_t *job_tokens_json(const job *j, uint32_t choice) { return j && choice ? NULL : NULL; }
 const char *job_finish_name(const job *j, uint32_t choice) { return j && choice ? NULL : NULL; }
 json_t *job_usage(const job *j) { return j ? NULL : NULL; }
 json_t *job_timings(const job *j) { return j ? NULL : NULL; }

@@ -235,8 +235,8 @@ typedef struct {
     uint32_t last_batch_seqs, last_batch_tokens;
 } rf_stats;
 RF_API void rf_engine_stats(const rf_engine *g, rf_stats *out); /* any thread */
-/* The KV cache's memory: JSON object {page_tokens, page_bytes, bytes, bytes_per_token, pages {total, used, cached, free}, tokens,
- * allocator_bytes, page_table_bytes, fragmentation, efficiency}; rf_free. NULL: no memory. Any thread. */
+/* The KV cache's memory: JSON object {page_tokens, page_bytes, bytes, bytes_per_token, pages {total, used, cached, free},
+ * tokens, allocator_bytes, page_table_bytes, fragmentation, efficiency}; rf_free. NULL: no memory. Any thread. */
 RF_API char *rf_engine_memory(const rf_engine *g);
 
 /* --- this machine ----------------------------------------------------------------------------------------------------- */

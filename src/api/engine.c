@@ -3,6 +3,7 @@
 
 #include "backend/cpu/cpu.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "kv/disk.h"
 #include "sched/sched.h"
@@ -47,6 +48,7 @@ static void *engine_main(void *arg) {
         err e = {0};
         status s = sched_step(g->sched, &e);
         pthread_mutex_lock(&g->lock);
+        if (s) log_event(LOG_ERROR, "engine", "failed for good", (log_field[]){log_s("reason", e.text), {0}});
         if (s) g->dead = e; /* those of the step were told; later requests are refused with the reason */
     }
     pthread_mutex_unlock(&g->lock);
@@ -86,6 +88,17 @@ static status open_parts(rf_engine *g, const rf_engine_options *opt, err *e) {
     return s ? s : sched_open(&g->sched, g->x, m->text, &g->shape.exec, &g->shape.sched, e);
 }
 
+static void log_opened(const rf_engine *g) {
+    const api_shape *p = &g->shape;
+    log_event(LOG_INFO, "engine", "open",
+              (log_field[]){log_s("reason", p->reason),
+                            log_i("context", p->context),
+                            log_i("parallel", p->parallel),
+                            log_i("threads", p->threads),
+                            log_f("load_ms", (double)g->load_us / 1e3),
+                            {0}});
+}
+
 bool rf_engine_open(rf_engine **out, rf_model *m, const rf_engine_options *opt, rf_error *e) {
     static const rf_engine_options defaults;
     *out = NULL;
@@ -97,6 +110,7 @@ bool rf_engine_open(rf_engine **out, rf_model *m, const rf_engine_options *opt, 
     if (!s) s = start(g, &why);
     if (!s) g->load_us = clock_us() - t0;
     s = api_if_unchanged(m->file, s, &why);
+    if (!s) log_opened(g);
     if (s)
         rf_engine_close(g);
     else
@@ -139,13 +153,13 @@ char *rf_engine_info(const rf_engine *g) {
     const exec_options *x = &g->shape.exec;
     uint64_t weights, kv;
     exec_traffic(g->x, &weights, &kv);
-    json_t *v = json_pack("{s{ss so ss} si si si si ss ss sf sI sI so so*}", "device", "kind", "cpu", "name",
-                          api_text(&name), "reason", g->shape.reason, "context", (int)g->shape.context, "parallel",
-                          (int)g->shape.parallel, "threads", (int)g->shape.threads, "ubatch", (int)x->max_tok,
-                          "cache_type_k", quant_lookup(x->type_k)->name, "cache_type_v", quant_lookup(x->type_v)->name,
-                          "load_ms", (double)g->load_us / 1000.0, "read_bytes_per_token", (json_int_t)weights,
-                          "kv_bytes_per_token", (json_int_t)kv, "warnings", api_warnings(&g->shape), "error",
-                          why_dead(g));
+    json_t *v =
+        json_pack("{s{ss so ss} si si si si ss ss sf sI sI so so*}", "device", "kind", "cpu", "name", api_text(&name),
+                  "reason", g->shape.reason, "context", (int)g->shape.context, "parallel", (int)g->shape.parallel,
+                  "threads", (int)g->shape.threads, "ubatch", (int)x->max_tok, "cache_type_k",
+                  quant_lookup(x->type_k)->name, "cache_type_v", quant_lookup(x->type_v)->name, "load_ms",
+                  (double)g->load_us / 1000.0, "read_bytes_per_token", (json_int_t)weights, "kv_bytes_per_token",
+                  (json_int_t)kv, "warnings", api_warnings(&g->shape), "error", why_dead(g));
     strbuf_free(&name);
     status s;
     return api_json(v, &s, NULL);

@@ -47,6 +47,9 @@ typedef struct {
     status (*page_copy)(backend *b, uint32_t to, uint32_t from, err *e);
     status (*page_read)(backend *b, uint32_t page, void *dst, err *e);
     status (*page_write)(backend *b, uint32_t page, const void *src, err *e);
+    /* The host's own work between steps, on the threads that the backend has: fn(ctx, i, worker) for each i below n, worker
+     * below the count that is returned. n 0: only that. What fn does must not depend on who calls it. */
+    uint32_t (*host_work)(backend *b, void (*fn)(void *ctx, uint32_t i, uint32_t worker), void *ctx, uint32_t n);
     void (*describe)(const backend *b, strbuf *out); /* "CPU AVX-512 VNNI, 2 threads" */
     void (*close)(backend *b);                       /* NULL is fine */
 } backend_ops;

@@ -42,10 +42,15 @@
     X(ERR_MEMORY_PLAN, "memory.plan", "Backend", 400, false, "the planned memory does not fit") \
     X(ERR_USAGE, "usage.argument", "User", 400, false, "an unknown, missing or misplaced argument") \
     X(ERR_RANGE, "usage.range", "User", 400, false, "a value out of range or of the wrong form") \
+    X(ERR_JSON, "request.json", "User", 400, false, "a body that is not one JSON object within the limits") \
+    X(ERR_FIELD, "request.field", "User", 400, false, \
+      "a field that is missing, unknown, of the wrong type or out of range") \
+    X(ERR_FIELD_UNBUILT, "request.unsupported", "User", 400, false, "a field that is known but not built in") \
     X(ERR_TOKEN, "request.token", "User", 400, false, "a token id outside the vocabulary") \
     X(ERR_CONTEXT_LENGTH, "request.context_length", "User", 400, false, "the prompt is longer than the context") \
     X(ERR_EMPTY, "request.empty", "User", 400, false, "a prompt that holds no token") \
     X(ERR_QUEUE_FULL, "request.queue_full", "Recoverable", 429, true, "the queue is full") \
+    X(ERR_NO_SLOT, "request.no_slot", "Recoverable", 503, true, "every place in the batch is taken") \
     X(ERR_NO_PAGES, "request.kv_full", "Recoverable", 503, true, "no KV page is free") \
     X(ERR_TIMEOUT, "request.timeout", "Recoverable", 503, true, "the request took longer than it was given") \
     X(ERR_NOT_FOUND, "request.not_found", "User", 404, false, "no request, model or route of this name") \
@@ -54,6 +59,15 @@
     X(ERR_NO_TEMPLATE, "template.missing", "Model", 400, false, "the model's file has no chat template") \
     X(ERR_LISTEN, "server.listen", "Backend", 503, true, "the server could not listen at this address") \
     X(ERR_TLS, "server.tls", "User", 400, false, "a TLS certificate or key could not be used") \
+    X(ERR_HTTP, "http.malformed", "User", 400, false, \
+      "no HTTP request as RFC 9112 has it, or a head over its limits (also 414, 417, 431, 501, 505)") \
+    X(ERR_HTTP_KEY, "http.key", "User", 401, false, "no API key came with the request, or a wrong one") \
+    X(ERR_HTTP_HOST, "http.host", "User", 403, false, "a Host that this server does not answer to") \
+    X(ERR_HTTP_METHOD, "http.method", "User", 405, false, "the route does not take this method (501: no route does)") \
+    X(ERR_HTTP_SLOW, "http.too_slow", "User", 408, true, "a request that took too long to arrive") \
+    X(ERR_HTTP_SIZE, "http.too_large", "User", 413, false, "a body larger than the server takes") \
+    X(ERR_HTTP_TYPE, "http.media_type", "User", 415, false, "a body that is compressed, or not JSON") \
+    X(ERR_DRAINING, "server.draining", "Recoverable", 503, true, "the server is shutting down") \
     X(ERR_REMOTE_CONNECT, "remote.connect", "Recoverable", 503, true, "a server could not be reached") \
     X(ERR_REMOTE_TLS, "remote.tls", "User", 400, false, \
       "a server's certificate is not trusted, or --cacert is no use") \

@@ -22,7 +22,8 @@ json_t *json_text_of(str s);
  * memory. */
 bool json_put(json_t *obj, str key, json_t *v);
 
-/* Appends v in compact form, keys in their order, numbers with 17 digits. ERR_NOMEM leaves `out` as it was. */
+/* Appends v in compact form, keys in their order, numbers with 15 digits, or the 16 or 17 that give them back. A failure leaves
+ * `out` as it was. */
 MUST_CHECK status json_write(const json_t *v, strbuf *out, err *e);
 
 #endif

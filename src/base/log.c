@@ -158,8 +158,11 @@ typedef struct {
     char p[LINE_MOST];
 } line;
 
+/* The end of a value may reach into the tail. */
+static size_t room(const line *l) { return l->n < LINE_MOST - LINE_TAIL ? LINE_MOST - LINE_TAIL - l->n : 0; }
+
 static void put(line *l, const char *p, size_t n) {
-    if (l->cut || n > LINE_MOST - LINE_TAIL - l->n) {
+    if (l->cut || n > room(l)) {
         l->cut = true;
         return;
     }
@@ -205,7 +208,7 @@ static bool is_bare(str s) {
 /* key=value, or ,"key":value. A field whose beginning has no room is left out whole. */
 static void put_field(line *l, const log_field *f) {
     bool json = the_log.json;
-    if (l->cut || strlen(f->key) + 48 > LINE_MOST - LINE_TAIL - l->n) {
+    if (l->cut || strlen(f->key) + 48 > room(l)) {
         l->cut = true;
         return;
     }

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PARALLEL_DEFAULT = 8 };
+enum { PARALLEL_DEFAULT = 8, EMBEDDING_ROWS = 32 /* tokens a step of an embedding */ };
 
 /* What the options point to besides the arguments themselves. */
 typedef struct {
@@ -111,6 +111,7 @@ static int read_options(setup *s, const args *a) {
 static rf_engine_options engine_options(const args *a) {
     rf_engine_options o = cli_engine_options(a);
     if (!o.parallel) o.parallel = PARALLEL_DEFAULT;
+    o.logits_rows = o.parallel > EMBEDDING_ROWS ? o.parallel : EMBEDDING_ROWS;
     o.kv_shrink = true;
     o.kv_tokens = (uint32_t)a->kv_tokens;
     o.kv_preset = a->kv_preset;

@@ -19,7 +19,9 @@ struct exec {
     float *copied;          /* for copies between backends: the largest crossing value */
     const uint32_t **page_table;
     uint32_t n_seq_max;
-    sample_scratch *sampler;
+    sample_scratch **sampler; /* [n_samplers]: one for each thread of the result's backend */
+    uint32_t n_samplers;
+    uint32_t *first_out; /* [n_seq_max] row of each sequence of the step */
     const float *last_logits, *last_hidden;
     size_t logits_stride, hidden_stride; /* floats */
 };
@@ -72,6 +74,18 @@ static bool reserve_rows(const exec *x, const node *n, float **rows) {
     return *rows != NULL;
 }
 
+static bool reserve_samplers(exec *x) {
+    backend *host = x->backends[x->g.result->device];
+    uint32_t n = host->ops->host_work(host, NULL, NULL, 0);
+    x->sampler = mem_array(n, sizeof *x->sampler);
+    bool ok = x->sampler != NULL;
+    for (; ok && x->n_samplers < n; x->n_samplers += ok) {
+        x->sampler[x->n_samplers] = sample_scratch_new(x->model.n_vocab);
+        ok = x->sampler[x->n_samplers] != NULL;
+    }
+    return ok;
+}
+
 /* Host memory of the executor itself: what crosses between backends, and the page tables of a step. */
 static status reserve(exec *x, err *e) {
     size_t crossing = 0;
@@ -83,10 +97,11 @@ static status reserve(exec *x, err *e) {
     }
     x->n_seq_max = x->max_tok;
     x->page_table = mem_array(x->n_seq_max, sizeof *x->page_table);
-    x->sampler = sample_scratch_new(x->model.n_vocab);
+    x->first_out = mem_array(x->n_seq_max, sizeof *x->first_out);
     if (crossing) x->copied = mem_alloc(crossing);
     bool rows = reserve_rows(x, x->g.result, &x->logits) && (!x->g.hidden || reserve_rows(x, x->g.hidden, &x->hidden));
-    return rows && x->page_table && x->sampler && (!crossing || x->copied) ? OK : fail(e, ERR_NOMEM, "executor");
+    rows = rows && reserve_samplers(x) && x->first_out;
+    return rows && x->page_table && (!crossing || x->copied) ? OK : fail(e, ERR_NOMEM, "executor");
 }
 
 status exec_open(exec **out, const gguf *g, const exec_options *opt, backend *const *backends, uint32_t n_backends,
@@ -120,7 +135,9 @@ void exec_close(exec *x) {
     plan_free(&x->p);
     if (x->has_graph) graph_free(&x->g);
     model_info_free(&x->model);
-    sample_scratch_free(x->sampler);
+    for (uint32_t i = 0; i < x->n_samplers; i++) sample_scratch_free(x->sampler[i]);
+    mem_free(x->sampler);
+    mem_free(x->first_out);
     mem_free(x->backends);
     mem_free(x->kv.layer);
     mem_free(x->page_table);
@@ -190,22 +207,42 @@ static status check_finite(const float *row, uint32_t n, err *e) {
     return fail(e, ERR_NUMBERS, "the model's logits are not finite: its weights hold NaN or infinite scales");
 }
 
-static status use_row(exec *x, const exec_seq *q, const float *row, err *e) {
+static status use_row(exec *x, const exec_seq *q, const float *row, sample_scratch *scratch, err *e) {
     uint32_t n = x->model.n_vocab;
     if (!q->sampling || !q->result) return check_finite(row, n, e);
-    return sample_token(row, n, q->sampling, q->history, q->n_history, q->sample_pos, x->sampler, q->result, e);
+    return sample_token(row, n, q->sampling, q->history, q->n_history, q->sample_pos, scratch, q->result, e);
 }
 
-static status use_logits(exec *x, const exec_batch *b, err *e) {
+typedef struct {
+    exec *x;
+    const exec_batch *b;
+} rows_job;
+
+static status use_rows(const rows_job *job, uint32_t seq, uint32_t worker, err *e) {
+    const exec_batch *b = job->b;
     status s = OK;
-    for (uint32_t i = 0; i < b->n_seq; i++)
-        if (b->seqs[i].failed) b->seqs[i].failed->code = OK;
-    for (uint32_t i = 0; !s && i < b->n_out; i++) {
-        const exec_seq *q = &b->seqs[b->seq[b->out_row[i]]];
-        if (q->failed && q->failed->code) continue;
-        s = use_row(x, q, exec_logits(x, i), q->failed ? q->failed : e);
-        if (q->failed) s = OK; /* its own affair: the others of the step go on */
-    }
+    for (uint32_t o = job->x->first_out[seq]; !s && o < b->n_out && b->seq[b->out_row[o]] == seq; o++)
+        s = use_row(job->x, &b->seqs[seq], exec_logits(job->x, o), job->x->sampler[worker], e);
+    return s;
+}
+
+/* One sequence's rows: its failure is its own affair, the others of the step go on. */
+static void use_own_rows(void *ctx, uint32_t i, uint32_t worker) {
+    const rows_job *job = ctx;
+    const exec_seq *q = &job->b->seqs[i];
+    if (q->failed) q->failed->code = use_rows(job, i, worker, q->failed);
+}
+
+/* On all threads: a row of a large vocabulary takes one of them a good part of a millisecond. */
+static status use_logits(exec *x, const exec_batch *b, err *e) {
+    backend *host = x->backends[x->g.result->device];
+    rows_job job = {x, b};
+    status s = OK;
+    for (uint32_t i = 0; i < b->n_seq; i++) x->first_out[i] = b->n_out;
+    for (uint32_t o = b->n_out; o-- > 0;) x->first_out[b->seq[b->out_row[o]]] = o;
+    host->ops->host_work(host, use_own_rows, &job, b->n_seq);
+    for (uint32_t i = 0; !s && i < b->n_seq; i++)
+        if (!b->seqs[i].failed) s = use_rows(&job, i, 0, e);
     return s;
 }
 

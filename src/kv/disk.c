@@ -1,5 +1,6 @@
 #include "kv/disk.h"
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "kv/disk_file.h"
 #include "kv/disk_index.h"
@@ -371,6 +372,8 @@ static void note(kv_disk *d, const disk_page *p, disk_result r) {
     char name[DISK_NAME_BYTES];
     disk_name(name, p->identity, p->key);
     if (r == DISK_BAD) unlinkat(d->dir, name, 0);
+    if (r == DISK_BAD)
+        log_event(LOG_WARN, "kv", "a damaged page on disk was dropped", (log_field[]){log_s("file", name), {0}});
     pthread_mutex_lock(&d->lock);
     disk_entry_id i = disk_index_find(&d->index, p->identity, p->key);
     if (i && r == DISK_OK) disk_index_touch(&d->index, i);

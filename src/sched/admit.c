@@ -2,6 +2,8 @@
  * those behind it pass. */
 #include "sched/sched_own.h"
 
+#include "base/log.h"
+
 /* --- waiting for one that computes the same --------------------------------------------------------------------------- */
 
 static uint32_t n_common(const sched_request *a, const sched_request *b) {
@@ -98,5 +100,7 @@ bool put_back_newest(sched *s, sched_request *needy) {
     request_to(r, REQUEST_WAITING);
     r->n_preempted++;
     s->now.preemptions++;
+    log_event(LOG_DEBUG, "sched", "a request makes room and goes on later",
+              (log_field[]){log_i("prompt_tokens", r->n_prompt), log_i("waiting", s->waiting.n), {0}});
     return r != needy;
 }

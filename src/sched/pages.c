@@ -21,7 +21,7 @@ static uint32_t available(const sched *s) {
 
 void pages_drop(sched *s, sched_request *r) {
     for (uint32_t i = 0; i < r->n_pages; i++) kv_pool_drop(s->pool, r->pages[i]);
-    r->n_pages = r->n_done = r->n_nodes = 0;
+    r->n_pages = r->n_done = r->n_nodes = r->n_open = 0;
     r->node = KV_ROOT;
 }
 
@@ -75,7 +75,7 @@ static void load_saved(sched *s, sched_request *r, uint32_t n) {
 
 static kv_match match(sched *s, sched_request *r) {
     r->node = KV_ROOT;
-    r->n_pages = r->n_nodes = r->n_done = 0;
+    r->n_pages = r->n_nodes = r->n_open = r->n_done = 0;
     uint32_t n = reusable(r);
     if (!s->prefix || !n) return (kv_match){.node = KV_ROOT};
     kv_match m = kv_prefix_match(s->prefix, r->log, n, r->pages);
@@ -125,12 +125,15 @@ static void save(sched *s, sched_request *r, uint32_t most) {
     }
 }
 
+/* false: it is not kept, or what the page holds so far is known of another one. */
 static bool put(sched *s, sched_request *r, uint32_t n_tokens) {
     const int32_t *tokens = r->log + (size_t)r->n_nodes * s->shape.page_tokens;
     kv_node known = kv_prefix_put(s->prefix, r->node, tokens, n_tokens, &r->pages[r->n_nodes]);
-    if (n_tokens < s->shape.page_tokens || known == KV_NO_NODE) return known != KV_NO_NODE;
-    r->node = known;
-    r->n_nodes++;
+    if (known == KV_NO_NODE) return false;
+    bool whole = n_tokens == s->shape.page_tokens;
+    r->n_open = whole ? 0 : n_tokens;
+    if (whole) r->node = known;
+    r->n_nodes += whole;
     return true;
 }
 
@@ -144,5 +147,5 @@ void pages_keep(sched *s, sched_request *r) {
 void pages_keep_open(sched *s, sched_request *r) {
     pages_keep(s, r);
     uint32_t n = r->n_done - r->n_nodes * s->shape.page_tokens;
-    if (r->keeps && n) (void)put(s, r, n); /* refused: the same beginning is known already */
+    if (r->keeps && n) (void)put(s, r, n);
 }

@@ -172,7 +172,7 @@ void publish(sched *s, uint32_t n_ended) {
     n->pages_used = n->pages_total - kv_pool_n_free(s->pool) - n->pages_cached;
     n->tokens_held = n->prefix.n_tokens;
     for (const sched_request *r = s->running.first; r; r = r->next)
-        n->tokens_held += r->n_done - (uint64_t)r->n_nodes * s->shape.page_tokens;
+        n->tokens_held += r->n_done - (uint64_t)r->n_nodes * s->shape.page_tokens - r->n_open;
     pthread_mutex_lock(&s->lock);
     s->n_live -= n_ended;
     s->shown = *n;

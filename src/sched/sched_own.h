@@ -33,6 +33,7 @@ struct sched_request {
     uint32_t n_pages;
     kv_node node;     /* of its last page that the index knows */
     uint32_t n_nodes; /* so many of its pages the index knows */
+    uint32_t n_open;  /* tokens of the page after those that it knows too */
     bool keeps;       /* its pages go into the index */
     uint32_t n_saved; /* pages of the prompt that the folder was given, or has */
     uint64_t saved_key;

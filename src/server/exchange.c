@@ -33,20 +33,10 @@ bool exchange_query(const exchange *x, const char *name, strbuf *out) {
     return false;
 }
 
-static bool is_good_id(str s) {
-    if (s.n == 0 || s.n > 128) return false;
-    for (size_t i = 0; i < s.n; i++) {
-        char c = s.p[i];
-        bool ok = (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z') || c == '.' || c == '_' || c == '-';
-        if (!ok) return false;
-    }
-    return true;
-}
-
 void exchange_name(exchange *x) {
     server *s = (server *)x->app;
     str given = exchange_header(x, "x-request-id");
-    if (is_good_id(given))
+    if (http_is_id(given))
         snprintf(x->request_id, sizeof x->request_id, "%.*s", (int)given.n, given.p);
     else
         snprintf(x->request_id, sizeof x->request_id, "req-%016llx%08x", (unsigned long long)s->id_seed,

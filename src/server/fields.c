@@ -110,7 +110,7 @@ void fields_parse(fields *f, str content_type, str body) {
     const char *over;
     *f = (fields){.temperature_most = 2};
     if (!is_json_type(content_type)) {
-        refuse_body(f, 415, "request.media_type", "the Content-Type must be application/json");
+        refuse_body(f, 415, "http.media_type", "the Content-Type must be application/json");
     } else if (body.n == 0) {
         refuse_body(f, 400, "request.json", "the body is empty; it must be a JSON object");
     } else if (!str_is_utf8(body)) {

@@ -66,20 +66,20 @@ static bool key_good(const guard *g, str key) {
     return good != 0;
 }
 
-/* Authorization: Bearer KEY, or x-api-key: KEY; given twice it is nobody's. */
-static str given_key(const exchange *x) {
-    str key = {"", 0};
-    uint32_t n = 0;
+/* Authorization: Bearer KEY, or x-api-key: KEY. Where both are given both must be good: none is left for others to read. */
+static bool brings_key(const guard *g, const exchange *x) {
+    uint32_t n = 0, n_good = 0;
     for (uint32_t i = 0; i < x->n_headers; i++) {
-        str name = x->headers[i].name, v = x->headers[i].value;
+        str name = x->headers[i].name, key = x->headers[i].value;
         bool bearer = str_is(name, "authorization");
         if (!bearer && !str_is(name, "x-api-key")) continue;
         n++;
-        if (bearer && (v.n < 7 || !http_same_word((str){v.p, 7}, "bearer "))) continue;
-        key = bearer ? (str){v.p + 7, v.n - 7} : v;
-        while (bearer && key.n && key.p[0] == ' ') key.p++, key.n--;
+        if (bearer && (key.n < 7 || !http_same_word((str){key.p, 7}, "bearer "))) continue;
+        if (bearer) key = (str){key.p + 7, key.n - 7};
+        while (key.n && key.p[0] == ' ') key.p++, key.n--;
+        n_good += key_good(g, key);
     }
-    return n == 1 ? key : (str){"", 0};
+    return n > 0 && n_good == n;
 }
 
 /* --- pages from elsewhere --------------------------------------------------------------------------------------------- */
@@ -122,7 +122,7 @@ static bool has_body(const exchange *x) {
 
 bool guard_pass(guard *g, exchange *x) {
     if (g->check_host && !host_allowed(g, exchange_header(x, "host"))) {
-        reply_fail(x, 403, "host_not_allowed", NULL, "this Host is not served here; --allowed-host NAME allows it");
+        reply_fail(x, 403, NULL, NULL, "this Host is not served here; --allowed-host NAME allows it");
         return false;
     }
     str origin = exchange_header(x, "origin");
@@ -132,13 +132,13 @@ bool guard_pass(guard *g, exchange *x) {
         answer_preflight(x);
         return false;
     }
-    if (g->opt->n_api_keys && !routes_open(x->path) && !key_good(g, given_key(x))) {
+    if (g->opt->n_api_keys && !routes_open(x->path) && !brings_key(g, x)) {
         exchange_add_header(x, "WWW-Authenticate", "Bearer");
-        reply_fail(x, 401, "invalid_api_key", NULL, "a valid API key is needed: Authorization: Bearer KEY");
+        reply_fail(x, 401, NULL, NULL, "a valid API key is needed: Authorization: Bearer KEY");
         return false;
     }
     if (has_body(x) && !is_json(exchange_header(x, "content-type"))) {
-        reply_fail(x, 415, "unsupported_media_type", NULL, "the body must be JSON: Content-Type: application/json");
+        reply_fail(x, 415, NULL, NULL, "the body must be JSON: Content-Type: application/json");
         return false;
     }
     return true;

@@ -64,6 +64,13 @@ bool http_is_token(char c) {
     return is_digit((unsigned char)c) || is_alpha((unsigned char)c) || (c && strchr("!#$%&'*+-.^_`|~", c));
 }
 
+bool http_is_id(str s) {
+    for (size_t i = 0; i < s.n; i++)
+        if (!is_digit((unsigned char)s.p[i]) && !is_alpha((unsigned char)s.p[i]) && !strchr("._-", s.p[i]))
+            return false;
+    return s.n > 0 && s.n <= 128 && !memchr(s.p, 0, s.n);
+}
+
 /* Bytes of a field's value: visible ones, space, tab, and those above ASCII, which only some fields may hold. */
 static bool is_text(unsigned char c) { return c == '\t' || (c >= ' ' && c != 0x7F); }
 static bool is_target(unsigned char c) { return c > ' ' && c < 0x7F && !strchr("\"#<>\\^`{|}", c); }
@@ -117,24 +124,6 @@ bool http_unescape(str s, bool plus_is_space, strbuf *out) {
 /* --- the buffer ------------------------------------------------------------------------------------------------------- */
 enum { FIRST_BYTES = 1024 };
 
-/* Room for so many bytes and a terminator. It doubles: never more than twice what the client really sent. */
-static bool reserve(http_parser *p, size_t extra) {
-    if (p->cap - p->n > extra) return true;
-    size_t cap = p->cap ? p->cap : FIRST_BYTES;
-    while (cap - p->n <= extra) cap *= 2;
-    char *more = mem_resize(p->buf, cap);
-    if (!more) return false;
-    p->buf = more;
-    p->cap = cap;
-    return true;
-}
-
-static http_progress keep(http_parser *p, unsigned char c) {
-    if (!reserve(p, 1)) return no_memory(p);
-    p->buf[p->n++] = (char)c;
-    return HTTP_MORE;
-}
-
 static str view(const http_parser *p, http_span s) { return (str){p->buf + s.at, s.n}; }
 
 /* Makes every view point into the buffer as it lies now. */
@@ -145,6 +134,25 @@ static void renew_views(http_parser *p) {
     p->host = view(p, p->span_host);
     for (uint32_t i = 0; i < p->n_headers; i++)
         p->headers[i] = (http_header){view(p, p->span_name[i]), view(p, p->span_value[i])};
+}
+
+/* Room for so many bytes and a terminator. It doubles: never more than twice what the client really sent. */
+static bool reserve(http_parser *p, size_t extra) {
+    if (p->cap - p->n > extra) return true;
+    size_t cap = p->cap ? p->cap : FIRST_BYTES;
+    while (cap - p->n <= extra) cap *= 2;
+    char *more = mem_resize(p->buf, cap);
+    if (!more) return false;
+    p->buf = more;
+    p->cap = cap;
+    if (p->body_at) renew_views(p); /* a body grows under a head that was shown */
+    return true;
+}
+
+static http_progress keep(http_parser *p, unsigned char c) {
+    if (!reserve(p, 1)) return no_memory(p);
+    p->buf[p->n++] = (char)c;
+    return HTTP_MORE;
 }
 
 /* --- the request line ------------------------------------------------------------------------------------------------- */

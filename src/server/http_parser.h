@@ -35,7 +35,7 @@ typedef struct {
 typedef struct {
     uint64_t max_body; /* decoded bytes; more is 413 */
 
-    /* From HTTP_HEAD on. Views into the buffer: HTTP_DONE renews them, in between they may be stale. */
+    /* From HTTP_HEAD on. Views into the buffer, good until the next feed. */
     str method, path, query, host; /* path percent-decoded, without the query; host as the client wrote it */
     http_header headers[HTTP_MAX_HEADERS];
     uint32_t n_headers;
@@ -70,6 +70,7 @@ uint64_t http_parser_body_bytes(const http_parser *p); /* decoded so far */
 
 /* Helpers for whoever reads what a client wrote. */
 bool http_is_token(char c);
+bool http_is_id(str s);                                     /* [A-Za-z0-9._-]{1,128} */
 bool http_same_word(str a, const char *b);                  /* ASCII letters of either case alike */
 bool http_list_has(str list, const char *word);             /* "a, b;q=1": one of the words before ; */
 bool http_unescape(str s, bool plus_is_space, strbuf *out); /* false: bad escape, or one of NUL */

@@ -425,7 +425,7 @@ const char *job_finish_name(const job *j, uint32_t choice) {
     return "failed";
 }
 
-static json_t *tokens_json(const job *j, uint32_t choice) {
+json_t *job_tokens_json(const job *j, uint32_t choice) {
     size_t n;
     const int32_t *id = job_tokens(j, choice, &n);
     json_t *all = json_array();
@@ -441,7 +441,7 @@ json_t *job_status(const job *j) {
     const char *finish = job_finish_name(j, 0);
     const str text = job_text(j, 0);
     return json_pack("{sI so so sb ss?}", "request_id", (json_int_t)j->id, "text", json_text(text.p, text.n), "tokens",
-                     tokens_json(j, 0), "finished", finish != NULL, "finish_reason", finish);
+                     job_tokens_json(j, 0), "finished", finish != NULL, "finish_reason", finish);
 }
 
 json_t *job_usage(const job *j) {

@@ -76,10 +76,11 @@ void job_ping(job *j); /* a stream's comment, unless one went out within the las
 /* What a choice has said so far: shared text and ids. After the job's end only choice 0's are kept. */
 str job_text(const job *j, uint32_t choice);
 const int32_t *job_tokens(const job *j, uint32_t choice, size_t *n);
-const char *job_finish_name(const job *j,
-                            uint32_t choice); /* "stop", "eos", "length", "cancelled", "failed"; NULL: runs */
-json_t *
-job_usage(const job *j); /* {prompt_tokens, completion_tokens, total_tokens, prompt_tokens_details}, all choices */
+json_t *job_tokens_json(const job *j, uint32_t choice); /* all of them, or NULL: no memory */
+/* "stop", "eos", "length", "cancelled", "failed"; NULL: it runs */
+const char *job_finish_name(const job *j, uint32_t choice);
+/* {prompt_tokens, completion_tokens, total_tokens, cached_tokens, prompt_tokens_details}, of all choices */
+json_t *job_usage(const job *j);
 json_t *job_timings(const job *j); /* llama.cpp's timings object of choice 0 */
 
 jobs *jobs_new(app *a, void *uv_loop);

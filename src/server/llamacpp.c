@@ -214,14 +214,6 @@ static json_t *progress(const job *j, const job_event *ev) {
     return v;
 }
 
-static json_t *tokens_json(const job *j) {
-    size_t n;
-    const int32_t *id = job_tokens(j, 0, &n);
-    json_t *all = json_array();
-    for (size_t i = 0; i < n; i++) json_array_append_new(all, json_integer(id[i]));
-    return all;
-}
-
 /* "eos", "limit", "word" with the stop string, or "none" for one that was cancelled. */
 static void put_stop(json_t *v, const job *j) {
     const completion *c = j->user;
@@ -242,8 +234,8 @@ static json_t * final(const job *j) {
     const str all = job_text(j, 0), text = c->stream ? (str){"", 0} : all;
     json_t *v =
         json_pack("{si so so si sb so sI sI sO sO sb sb}", "index", 0, "content", json_text_of(text), "tokens",
-                  c->return_tokens && !c->stream ? tokens_json(j) : json_array(), "id_slot", -1, "stop", 1, "model",
-                  json_text_of(str_of(j->app->model_name)), "tokens_predicted", (json_int_t)end->n_predicted,
+                  c->return_tokens && !c->stream ? job_tokens_json(j, 0) : json_array(), "id_slot", -1, "stop", 1,
+                  "model", json_text_of(str_of(j->app->model_name)), "tokens_predicted", (json_int_t)end->n_predicted,
                   "tokens_evaluated", (json_int_t)end->n_prompt, "generation_settings", c->settings, "prompt",
                   c->prompt, "has_new_line", memchr(all.p, '\n', all.n) != NULL, "truncated", 0);
     put_stop(v, j);

@@ -70,18 +70,16 @@ static const json_t *text_of_part(reader *r, size_t k, const json_t *part) {
     return NULL;
 }
 
-/* Templates are written for one text: parts become lines of it. */
-static json_t *join_parts(reader *r, const json_t *parts) {
-    strbuf all = {0};
+/* Parts stay parts: rf_render joins them for templates that want one text. */
+static json_t *copy_parts(reader *r, const json_t *parts) {
+    json_t *out = json_array();
     if (!json_array_size(parts)) bad(r, ".content", "must not be an empty list");
     for (size_t k = 0; k < json_array_size(parts) && !r->c->f.failed; k++) {
         const json_t *text = text_of_part(r, k, json_array_get(parts, k));
-        if (k) strbuf_add(&all, "\n", 1);
-        if (text) strbuf_add(&all, json_string_value(text), json_string_length(text));
+        if (!text) break;
+        if (json_array_append_new(out, json_pack("{ss sO}", "type", "text", "text", text))) r->no_memory = true;
     }
-    json_t *v = all.failed ? NULL : json_text(all.p ? all.p : "", all.n);
-    strbuf_free(&all);
-    return v;
+    return out;
 }
 
 static bool may_be_silent(const json_t *message, const char *role) {
@@ -96,12 +94,12 @@ static bool may_be_silent(const json_t *message, const char *role) {
 static json_t *content_of(reader *r, json_t *message, const char *role) {
     json_t *v = json_object_get(message, "content");
     if (json_is_string(v)) return json_incref(v);
-    if (json_is_array(v)) return join_parts(r, v);
+    if (json_is_array(v)) return copy_parts(r, v);
     if (v && !json_is_null(v))
         bad(r, ".content", "must be a string or a list of parts");
     else if (!may_be_silent(message, role))
         bad(r, ".content", "is missing");
-    return json_null();
+    return json_string(""); /* templates add it to text: null would not do */
 }
 
 /* --- calls of tools --------------------------------------------------------------------------------------------------- */

@@ -33,7 +33,11 @@ static const char *openai_type(int http) {
 }
 
 json_t *reply_openai_error(const rf_error *e, const char *param) {
-    const char *code = strcmp(e->code, "request.context_length") ? e->code : "context_length_exceeded";
+    static const char *const theirs[][2] = {{"request.context_length", "context_length_exceeded"},
+                                            {"http.key", "invalid_api_key"}};
+    const char *code = e->code;
+    for (size_t i = 0; i < sizeof theirs / sizeof *theirs; i++)
+        if (strcmp(code, theirs[i][0]) == 0) code = theirs[i][1];
     return json_pack("{s{so ss ss ss?}}", "error", "message", json_text_of(str_of(e->message)), "type",
                      openai_type(e->http), "code", code, "param", param);
 }
@@ -79,14 +83,18 @@ void reply_error(exchange *x, const rf_error *e, const char *param) {
     reply_json(x, http, is_openai_form(x->path) ? reply_openai_error(&as_sent, param) : native_error(&as_sent, param));
 }
 
-/* The code of a status that has no error of its own. */
-static const char *usual_code(int http) {
+/* The error that a status of HTTP stands for where nothing more is known. */
+static const err_info *usual_error(int http) {
     switch (http) {
-    case 404: return "request.not_found";
-    case 408: return "request.timeout";
-    case 413: return "request.too_large";
-    case 503: return "memory.exhausted";
-    default: return "http.malformed";
+    case 401: return err_lookup(ERR_HTTP_KEY);
+    case 403: return err_lookup(ERR_HTTP_HOST);
+    case 404: return err_lookup(ERR_NOT_FOUND);
+    case 405: return err_lookup(ERR_HTTP_METHOD);
+    case 408: return err_lookup(ERR_HTTP_SLOW);
+    case 413: return err_lookup(ERR_HTTP_SIZE);
+    case 415: return err_lookup(ERR_HTTP_TYPE);
+    case 503: return err_lookup(ERR_NOMEM);
+    default: return err_lookup(ERR_HTTP);
     }
 }
 
@@ -99,7 +107,7 @@ void reply_fail(exchange *x, int http, const char *code, const char *param, cons
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
     fail(&clean, ERR_USAGE, "%s", text); /* what a client sent is quoted without its control bytes */
-    snprintf(e.code, sizeof e.code, "%s", code ? code : usual_code(http));
+    snprintf(e.code, sizeof e.code, "%s", code ? code : usual_error(http)->code);
     snprintf(e.category, sizeof e.category, "%s",
              http == 429 || http == 503 ? "Recoverable"
              : http < 500               ? "User"

@@ -5,13 +5,6 @@
 static const route *const tables[] = {native_routes, openai_routes, llamacpp_routes, ops_routes};
 enum { N_TABLES = sizeof tables / sizeof *tables };
 
-static bool is_id(str s) {
-    if (s.n == 0 || s.n > 128) return false;
-    for (size_t i = 0; i < s.n; i++)
-        if (!http_is_token(s.p[i]) || strchr("!#$%&'*+^`|~", s.p[i])) return false;
-    return true;
-}
-
 /* Does the path fit the pattern? *param: what stands for {id}. */
 static bool fits(const char *pattern, str path, str *param) {
     const char *brace = strchr(pattern, '{');
@@ -21,7 +14,7 @@ static bool fits(const char *pattern, str path, str *param) {
     if (path.n < before + n_after || memcmp(path.p, pattern, before)) return false;
     if (memcmp(path.p + path.n - n_after, pattern + strlen(pattern) - n_after, n_after)) return false;
     *param = (str){path.p + before, path.n - before - n_after};
-    return is_id(*param);
+    return http_is_id(*param);
 }
 
 /* A route that answers GET answers HEAD too: the reply's body is left out further down. */
@@ -64,13 +57,13 @@ static void no_route(exchange *x, strbuf *allow) {
         if (!allow->failed) exchange_add_header(x, "Allow", allow->p);
     }
     if (!is_known_method(x->method))
-        reply_fail(x, 501, "not_implemented", NULL, "this method is not known here");
+        reply_fail(x, 501, "http.method", NULL, "this method is not known here");
     else if (options && (allow->n || str_is(x->path, "*")))
         exchange_reply(x, 204, NULL, "", 0);
     else if (allow->n)
-        reply_fail(x, 405, "method_not_allowed", NULL, "this route does not take the method; see Allow");
+        reply_fail(x, 405, NULL, NULL, "this route does not take the method; see Allow");
     else
-        reply_fail(x, 404, "not_found", NULL, "no such route");
+        reply_fail(x, 404, NULL, NULL, "no such route");
 }
 
 void routes_run(app *a, exchange *x, const char **name) {
@@ -80,7 +73,7 @@ void routes_run(app *a, exchange *x, const char **name) {
     if (!r)
         no_route(x, &allow);
     else if (r->generates && a->draining)
-        reply_fail(x, 503, "draining", NULL, "the server is shutting down");
+        reply_fail(x, 503, "server.draining", NULL, "the server is shutting down");
     else
         r->run(a, x);
     strbuf_free(&allow);

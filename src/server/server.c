@@ -41,7 +41,7 @@ server_options server_defaults(void) {
                             .trace_most = 1000};
 }
 
-__attribute__((format(printf, 3, 4))) static bool failed(rf_error *e, status code, const char *fmt, ...) {
+bool server_failed(rf_error *e, status code, const char *fmt, ...) {
     err clean;
     char text[sizeof clean.text];
     const err_info *info = err_lookup(code);
@@ -63,7 +63,7 @@ static bool resolve(const server_options *o, struct sockaddr_storage *out, rf_er
     struct addrinfo hint = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM}, *found;
     snprintf(port, sizeof port, "%u", o->port);
     int r = getaddrinfo(*o->host ? o->host : NULL, port, &hint, &found);
-    if (r) return failed(e, ERR_LISTEN, "%s: %s", o->host, gai_strerror(r));
+    if (r) return server_failed(e, ERR_LISTEN, "%s: %s", o->host, gai_strerror(r));
     memcpy(out, found->ai_addr, found->ai_addrlen);
     freeaddrinfo(found);
     return true;
@@ -80,15 +80,15 @@ static bool try_address(const server_options *o, rf_error *e) {
                    a.ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in)) == 0;
     int why = errno;
     close(fd);
-    return ok || failed(e, ERR_LISTEN, "%s:%u: %s", o->host, o->port, strerror(why));
+    return ok || server_failed(e, ERR_LISTEN, "%s:%u: %s", o->host, o->port, strerror(why));
 }
 
 bool server_check(const server_options *o, rf_error *e) {
     if (!guard_is_loopback(o->host) && !o->n_api_keys && !o->insecure)
-        return failed(e, ERR_USAGE,
-                      "%s can be reached from other machines: give --api-key KEY (or --insecure, if anyone may ask)",
-                      o->host);
-    if (!o->tls_cert != !o->tls_key) return failed(e, ERR_USAGE, "give --tls-cert and --tls-key, or neither");
+        return server_failed(
+            e, ERR_USAGE,
+            "%s can be reached from other machines: give --api-key KEY (or --insecure, if anyone may ask)", o->host);
+    if (!o->tls_cert != !o->tls_key) return server_failed(e, ERR_USAGE, "give --tls-cert and --tls-key, or neither");
     tls_context *t = o->tls_cert ? tls_context_new(o->tls_cert, o->tls_key, e) : NULL;
     tls_context_free(t);
     return (t || !o->tls_cert) && try_address(o, e);
@@ -213,13 +213,13 @@ static bool start_listening(server *s, rf_error *e) {
     if (!resolve(o, &a, e)) return false;
     int r = uv_tcp_bind(&s->listener, (struct sockaddr *)&a, 0); /* libuv sets SO_REUSEADDR */
     if (!r) r = uv_listen((uv_stream_t *)&s->listener, BACKLOG, on_connection);
-    if (r) return failed(e, ERR_LISTEN, "%s:%u: %s", o->host, o->port, uv_strerror(r));
+    if (r) return server_failed(e, ERR_LISTEN, "%s:%u: %s", o->host, o->port, uv_strerror(r));
     return true;
 }
 
 static bool start_loop(server *s, rf_error *e) {
     int r = uv_loop_init(&s->loop);
-    if (r) return failed(e, ERR_LISTEN, "the event loop: %s", uv_strerror(r));
+    if (r) return server_failed(e, ERR_LISTEN, "the event loop: %s", uv_strerror(r));
     s->has_loop = true;
     uv_tcp_init(&s->loop, &s->listener);
     uv_timer_init(&s->loop, &s->tick);
@@ -261,7 +261,8 @@ static bool open_books(server *s, rf_error *e) {
     a->traces = traces_new(&t, e);
     if (!a->traces) return false;
     a->jobs = jobs_new(a, &s->loop);
-    if (!s->model_name || !a->metrics || !s->guard || !a->jobs) return failed(e, ERR_NOMEM, "the server's tables");
+    if (!s->model_name || !a->metrics || !s->guard || !a->jobs)
+        return server_failed(e, ERR_NOMEM, "the server's tables");
     if (getrandom(&s->id_seed, sizeof s->id_seed, 0) != sizeof s->id_seed) s->id_seed = (uint64_t)clock_us();
     return true;
 }
@@ -311,7 +312,7 @@ bool server_run(const server_options *opt, rf_model *m, rf_engine *g, void (*rea
     json_init();
     if (!server_check(opt, e)) return false;
     server *s = mem_zalloc(sizeof *s);
-    if (!s) return failed(e, ERR_NOMEM, "server");
+    if (!s) return server_failed(e, ERR_NOMEM, "server");
     s->app = (app){.opt = opt, .model = m, .engine = g, .loop = &s->loop};
     s->n_most = server_raise_files(opt->max_connections);
     s->app.connections_limit = s->n_most;

@@ -3,6 +3,7 @@
 #ifndef ROCMFORGE_SERVER_SERVER_H
 #define ROCMFORGE_SERVER_SERVER_H
 
+#include "base/err.h"
 #include "rocmforge.h"
 
 typedef struct {
@@ -38,9 +39,13 @@ bool server_check(const server_options *opt, rf_error *e);
 /* Raises the soft limit of open files to the hard one; gives the connections that then fit, at most `asked` (0: any). */
 uint32_t server_raise_files(uint32_t asked);
 
-/* Binds before the model is loaded would answer 503 "loading": engine and model are given open. ready(user, address) is called
- * once it listens. Runs until SIGTERM or SIGINT (drained) or a fatal error. true: ended as asked. */
+/* Engine and model are given open. ready(user, address) is called once it listens. Runs until SIGTERM or SIGINT, then until
+ * what runs has ended (drained), or a fatal error. true: ended as asked. After the first signal the next one does what it did
+ * before server_run: the command line's ends the process at once, with 130. */
 bool server_run(const server_options *opt, rf_model *m, rf_engine *g, void (*ready)(void *user, const char *address),
                 void *user, rf_error *e);
+
+/* Fills *e with the code's row of the table and a sentence; false, so that a failing line can return it. */
+__attribute__((format(printf, 3, 4))) bool server_failed(rf_error *e, status code, const char *fmt, ...);
 
 #endif

@@ -4,7 +4,11 @@
 
 #define NO_MEMORY "{\"error\":{\"message\":\"no memory for this event\",\"code\":\"memory.exhausted\"}}"
 
-void sse_open(exchange *x) { exchange_stream(x, 200, "text/event-stream"); }
+void sse_open(exchange *x) {
+    exchange_add_header(x, "Cache-Control", "no-cache");
+    exchange_add_header(x, "X-Accel-Buffering", "no");
+    exchange_stream(x, 200, "text/event-stream");
+}
 
 void sse_json(exchange *x, json_t *v) {
     strbuf b = {0};

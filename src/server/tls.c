@@ -1,12 +1,10 @@
 #include "server/tls.h"
 
-#include "base/err.h"
 #include "base/mem.h"
+#include "server/server.h"
 
 #include <openssl/err.h>
 #include <openssl/ssl.h>
-#include <stdio.h>
-#include <string.h>
 
 struct tls_context {
     SSL_CTX *ctx;
@@ -40,15 +38,9 @@ static int no_password(char *buf, int size, int writing, void *user) {
 }
 
 static void refuse(rf_error *e, const char *what, const char *file) {
-    const err_info *info = err_lookup(ERR_TLS);
     const char *why = ERR_reason_error_string(ERR_peek_last_error());
     ERR_clear_error();
-    err clean;
-    fail(&clean, ERR_TLS, "%s%s%s: %s", what, file ? " " : "", file ? file : "", why ? why : "not usable");
-    *e = (rf_error){.http = info->http, .retry = info->retry};
-    snprintf(e->code, sizeof e->code, "%s", info->code);
-    snprintf(e->category, sizeof e->category, "%s", info->category);
-    snprintf(e->message, sizeof e->message, "%s", clean.text);
+    server_failed(e, ERR_TLS, "%s%s%s: %s", what, file ? " " : "", file ? file : "", why ? why : "not usable");
 }
 
 static bool load(SSL_CTX *ctx, const char *cert, const char *key, rf_error *e) {

@@ -175,7 +175,7 @@ static jval f_striptags(jrun *r, jval in, const jargs *a) {
     return j_text(t);
 }
 
-static void add_quoted(jbuild *b, const jtext *t, bool slash) {
+static void add_quoted(jbuild *b, const jtext *t, bool slash) { /* else a space is + */
     static const char hex[] = "0123456789ABCDEF";
     for (size_t i = 0; i < t->n && jrun_ok(b->r); i++) {
         const uint8_t c = (uint8_t)t->p[i];
@@ -184,6 +184,8 @@ static void add_quoted(jbuild *b, const jtext *t, bool slash) {
         char esc[3] = {'%', hex[c >> 4], hex[c & 15]};
         if (plain)
             jbuild_part(b, t, i, 1);
+        else if (c == ' ' && !slash)
+            jbuild_add(b, "+", 1, t->mark ? t->mark[i] : t->input);
         else
             jbuild_add(b, esc, 3, t->mark ? t->mark[i] : t->input);
     }

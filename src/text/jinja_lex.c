@@ -223,6 +223,7 @@ static jtoken lex_number(jlexer *x) {
     skip(x, i);
     if (real) return (jtoken){.kind = T_NUMBER, .line = x->line, .value = j_float(strtod(buf, NULL))};
     int64_t v = 0;
+    if (buf[0] == '0' && strspn(buf, "0") < n) return refuse(x, "an integer that begins with 0");
     for (size_t k = 0; k < n; k++)
         if (__builtin_mul_overflow(v, 10, &v) || __builtin_add_overflow(v, buf[k] - '0', &v))
             return refuse(x, "an integer beyond 64 bits");

@@ -28,7 +28,8 @@ static bool t_escaped(jrun *r, jval v, const jargs *a) { return (void)r, (void)a
 
 static bool t_sequence(jrun *r, jval v, const jargs *a) {
     (void)r, (void)a;
-    return v.kind == J_TEXT || v.kind == J_LIST || v.kind == J_TUPLE || v.kind == J_RANGE || v.kind == J_DICT;
+    return v.kind == J_TEXT || v.kind == J_LIST || v.kind == J_TUPLE || v.kind == J_RANGE || v.kind == J_DICT ||
+           v.kind == J_UNDEFINED; /* it has a length, 0, and [], which fails */
 }
 
 static bool t_callable(jrun *r, jval v, const jargs *a) {

@@ -78,8 +78,7 @@ static jlist *split_space(jrun *r, jtext *t, int64_t most) {
         if (at >= t->n) break;
         size_t to = at;
         if (most >= 0 && (int64_t)l->n >= most) {
-            to = t->n - jspace_right((str){t->p + at, t->n - at});
-            add_cut(r, l, t, at, to);
+            add_cut(r, l, t, at, t->n); /* with the spaces at its end, as Python has it */
             break;
         }
         while (to < t->n) {
@@ -125,7 +124,7 @@ static jlist *rsplit_space(jrun *r, jtext *t, int64_t most) {
         if (to == 0) break;
         size_t at = to;
         if ((int64_t)l->n >= most) {
-            at = jspace_left((str){t->p, to});
+            at = 0;
         } else {
             while (at > 0) {
                 size_t k = at - 1;

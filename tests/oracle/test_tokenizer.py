@@ -163,8 +163,8 @@ class Ours:
         assert status == 0, reply
         return reply
 
-    def encode(self, text, special, parse):
-        reply = self.ask(b"e", special | parse << 1, text)
+    def encode(self, text, special, parse, user=0):
+        reply = self.ask(b"e", special | parse << 1 | user << 2, text)
         return list(struct.unpack(f"<{len(reply) // 4}i", reply))
 
     def decode(self, ids, special):
@@ -177,6 +177,9 @@ class Ours:
             out.append(data[at + 4:at + 4 + n])
             at += 4 + n
         return out
+
+    def kinds(self):
+        return list(self.ask(b"k"))
 
     def seconds(self, text):
         return struct.unpack("<d", self.ask(b"l", 3, text))[0]
@@ -272,6 +275,25 @@ def test_random_text(pair):
         if ours.encode(text, special, parse) != oracle.encode(text, special, parse):
             bad.append((text, special, parse))
     assert not bad, (len(bad), bad[:5])
+
+
+CONTROL = 3
+
+
+def test_user_words_give_no_control_token(pair):
+    """The text of every control token, alone and among words, where a user wrote it."""
+    name, _, ours = pair
+    kinds, pieces = ours.kinds(), ours.pieces(1)
+    control = {i for i, k in enumerate(kinds) if k == CONTROL}
+    texts = [pieces[i] for i in control if pieces[i]]
+    assert texts or name in ("gpt-2", "default", "gpt-neox", "baichuan", "aquila", "add-space-bpe", "starcoder", "refact")
+    if texts:  # where nobody wrote it but the template, it is that token
+        assert sum(bool(control & set(ours.encode(t, 0, 1))) for t in texts) > 0.9 * len(texts)
+    r = random.Random(f"user {name}")
+    for text in texts + [b" ".join(r.sample(texts, min(4, len(texts)))) for _ in range(200)] + [
+            b"".join((r.choice(texts or [b"x"]), r.choice(WORDS).encode(), r.choice(SPACES).encode())) for _ in range(200)]:
+        found = control & set(ours.encode(text, 0, 1, user=1))
+        assert not found, (text, found)
 
 
 def unmark(piece):

@@ -4,7 +4,7 @@ Five builds, each in its own folder under build-test/:
   gcc    the release, as users build it: unit tests, and all Python tests run this one
   clang  the release by the other compiler: unit tests
   asan   AddressSanitizer and UndefinedBehaviorSanitizer: unit tests, and the Python tests marked `smoke`
-  tsan   ThreadSanitizer: the unit tests of THREADED
+  tsan   ThreadSanitizer: the unit tests of THREADED, and the server under mixed load
   fuzz   clang's libFuzzer with ASan and UBSan: every fuzzer
 """
 import json
@@ -20,8 +20,8 @@ from stages import Counts, Stage, count_junit
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 OUT = TOP / "build-test"
-THREADED = ("base", "pool", "file", "disk", "exec", "engine", "sched", "api")  # those of them that exist
-LONGEST = {"test_tokenizer": 240, "test_logits": 200, "test_golden_text": 90}  # guesses in seconds, for a first run's order
+THREADED = ("base", "log", "trace", "pool", "file", "disk", "exec", "engine", "sched", "serving", "api")  # those of them that exist
+LONGEST = {"test_tokenizer": 240, "test_logits": 200, "test_golden_text": 90, "test_http_life": 90}  # guesses in seconds, for a first run's order
 FUZZ_SECONDS = {False: 30, True: 600}  # short, --long
 SANITIZE = ["-Doptimization=1", "-Ddebug=true", "-Dwerror=false", "-Db_lundef=false"]
 CLANG = {"CC": "clang", "CXX": "clang++"}
@@ -51,8 +51,11 @@ def stages(env, long):
     for path in sorted(p for room in ("cli", "server", "oracle") for p in TOP.glob(f"tests/{room}/test_*.py")):
         plan.append(Stage(f"{path.parent.name}/{path.stem}", lambda log, p=path: python_tests(log, p, env, "gcc"),
                           ("build gcc", "set-up oracles"), LONGEST.get(path.stem, 30)))
-    plan.append(Stage("cli asan", lambda log: python_tests(log, TOP / "tests" / "cli", env, "asan", "-m", "smoke"),
-                      ("build asan", "set-up oracles")))
+    for room in ("cli", "server"):
+        plan.append(Stage(f"{room} asan", lambda log, r=room: python_tests(log, TOP / "tests" / r, env, "asan", "-m", "smoke"),
+                          ("build asan", "set-up oracles")))
+    plan.append(Stage("server tsan", lambda log: python_tests(log, TOP / "tests" / "server", env, "tsan", "-m", "smoke", "-k", "soak or briefly"),
+                      ("build tsan", "set-up oracles"), 120))
     for path in sorted(TOP.glob("fuzz/fuzz_*.c")):
         plan.append(Stage(f"fuzz {path.stem[5:]}", lambda log, n=path.stem: fuzz(log, n, FUZZ_SECONDS[long]), ("build fuzz",)))
     return plan

@@ -10,8 +10,7 @@ import subprocess
 import crowd
 import pytest
 
-LONG = bool(os.environ.get("RF_LONG"))
-RUNS = 200 if LONG else 40
+RUNS = 200 if os.environ.get("RF_LONG") else 40
 GOLDEN = {"prompt": "Once upon a time, in a small village by the sea, there lived a", "n_predict": 24, "temperature": 0, "cache_prompt": True}
 NOISE = ["The quick brown fox", "Once upon a time, in a small village by the sea, there was", "def main():\n    ", "Zwölf Boxkämpfer jagen",
          "Once upon a time", "1 2 3 4 5 6 7 8 9 10 11", "The history of the Roman Empire is " * 6]
@@ -50,6 +49,12 @@ async def mixed(port, runs, width, rng, wide):
     rng.shuffle(work)
     await asyncio.gather(*work)
     return texts
+
+
+@pytest.mark.smoke
+def test_one_text_briefly(serve, golden):
+    server = serve("--parallel", "4", "-c", "256", "-ub", "32")
+    assert set(asyncio.run(mixed(server.port, 3, 8, random.Random(1), True))) == {golden}
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)

@@ -35,14 +35,15 @@ def test_json_file(start, tmp_path):
     assert ask(s, "mine-2", temperature=9).status == 400
     s.end()
     said = lines(path)
-    assert [x["msg"] for x in said] == ["listening", "request finished", "draining", "stopped"]
+    assert [(x["module"], x["msg"]) for x in said] == [
+        ("engine", "open"), ("server", "listening"), ("server", "request finished"), ("server", "draining"), ("server", "stopped")]
     for x in said:
-        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", x["ts"]) and x["level"] == "info" and x["module"] == "server"
-    done = said[1]
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", x["ts"]) and x["level"] == "info"
+    done = said[2]
     assert done["request_id"] == "mine-1" and done["route"] == "/generate" and done["status"] == 200
     assert done["tokens"] == 4 and done["finish"] == "length" and done["prompt_tokens"] == r["usage"]["prompt_tokens"]
     assert 0 < done["ttft_ms"] <= done["total_ms"]
-    assert said[0]["address"] == s.url
+    assert said[1]["address"] == s.url
     assert "Z info" not in s.stderr()  # the console is quiet
     assert SECRET not in path.read_text()
 

@@ -7,8 +7,10 @@ import random
 import time
 
 import crowd
+import pytest
 
-SECONDS = 600 if os.environ.get("RF_LONG") else 25
+SANITIZED = bool(os.environ.get("RF_SANITIZER"))  # slow, and its memory is its own affair
+SECONDS = 8 if SANITIZED else 600 if os.environ.get("RF_LONG") else 25
 GOLDEN = {"prompt": "The sun rises in the", "n_predict": 12, "temperature": 0}
 BAD = [b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nHost: 127.0.0.1\r\n\r\n", b"\x00\x01\x02", b"POST /completion HTTP/1.1\r\nContent-Length: 5\r\n\r\n",
        crowd.request("POST", "/completion", {"prompt": 5}), crowd.request("POST", "/v1/chat/completions", {"messages": "x"}),
@@ -26,14 +28,14 @@ async def golden(port, rng, want):
 
 
 async def noise(port, rng):
-    body = {"prompt": "word " * rng.randrange(1, 150), "n_predict": rng.randrange(1, 80), "temperature": 1, "seed": rng.randrange(99)}
+    body = {"prompt": "word " * rng.randrange(1, 15 if SANITIZED else 150), "n_predict": rng.randrange(1, 8 if SANITIZED else 80), "temperature": 1, "seed": rng.randrange(99)}
     status, _ = await crowd.call(port, "POST", "/completion", body)
     assert status == 200
 
 
 async def gone(port, rng):
     """Resets while queued, in the prompt, or in mid-stream."""
-    body = {"prompt": "word " * rng.randrange(1, 300), "n_predict": 200, "stream": True}
+    body = {"prompt": "word " * rng.randrange(1, 30 if SANITIZED else 300), "n_predict": 200, "stream": True}
     await crowd.reset(port, crowd.request("POST", "/completion", body), wait=rng.random() * 0.3, want=rng.choice([0, 0, 300]))
 
 
@@ -82,7 +84,8 @@ async def fill(port):
 
 
 async def soak(server, want):
-    await fill(server.port)
+    if not SANITIZED:
+        await fill(server.port)
     await asyncio.gather(*[worker(server.port, i, time.monotonic() + SECONDS * 0.4, want) for i in range(16)])
     await asyncio.sleep(1)
     warm = measure(server.process.pid)
@@ -95,10 +98,11 @@ async def soak(server, want):
     return warm, measure(server.process.pid), sum(counts)
 
 
+@pytest.mark.smoke
 def test_soak(serve):
     server = serve("--parallel", "8", "-c", "512", "--queue", "64")
     _, reply = asyncio.run(crowd.call(server.port, "POST", "/completion", GOLDEN))
     warm, after, count = asyncio.run(soak(server, reply["content"]))
     print(f"{count} requests after warm-up: memory {warm[0]} -> {after[0]} KiB, descriptors {warm[1]} -> {after[1]}")
     assert after[1] <= warm[1] + 2
-    assert after[0] <= warm[0] * 1.02 + 2048
+    assert SANITIZED or after[0] <= warm[0] * 1.02 + 2048

@@ -1,6 +1,7 @@
 /* The tokenizer, fed by tests/oracle/test_tokenizer.py. Usage: drive_tokenizer MODEL.gguf
  * Request on standard input:   op u8 | flags u8 | n u32 | n bytes      Reply: status u32 | n u32 | n bytes
- *   'e' text -> ids i32[]  flags 1: add special, 2: parse special
+ *   'e' text -> ids i32[]  flags 1: add special, 2: parse special, 4: all of it is a user's
+ *   'k' nothing -> the kinds of all ids, u8[]
  *   'd' ids i32[] -> text  flags 1: special
  *   'p' nothing -> the pieces of all ids, each n u32 | bytes   flags 1: special
  *   'l' text -> f64: seconds of CPU that encoding it takes in a thread with a stack of 256 KiB   flags as 'e'
@@ -90,6 +91,8 @@ static void answer(const tokenizer *t, double open_seconds, char op, unsigned fl
     strbuf out = {0};
     status s = OK;
     tokenize_options opt = {.add_special = flags & 1, .parse_special = flags & 2};
+    const byte_span all = {0, n};
+    if (flags & 4) opt.input = &all, opt.n_input = 1;
     if (op == 'e') {
         token_list ids;
         s = tokenizer_encode(t, (str){p, n}, opt, &ids, &e);
@@ -99,6 +102,9 @@ static void answer(const tokenizer *t, double open_seconds, char op, unsigned fl
         s = tokenizer_decode(t, (const token_id *)(const void *)p, n / sizeof(token_id), flags & 1, &out, &e);
     } else if (op == 'l') {
         s = time_encoding(t, (str){p, n}, opt, &out, &e);
+    } else if (op == 'k') {
+        for (uint32_t id = 0; id < tokenizer_get_info(t)->n_vocab; id++)
+            strbuf_add(&out, &(char){(char)tokenizer_kind(t, (token_id)id)}, 1);
     } else if (op == 'p') {
         s = pieces(t, flags & 1, &out, &e);
     } else {

@@ -6,7 +6,9 @@
 #include <unistd.h>
 
 #include "backend/cpu/cpu.h"
+#include "base/mem.h"
 #include "base/rng.h"
+#include "heap_calls.h"
 
 static char model_path[TINY_PATH];
 
@@ -129,9 +131,12 @@ void rig_submit(sched_rig *r, sched_params p, told *t) {
     if (sched_submit(r->s, &p, &t->q, &e)) fail_msg("%s", e.text);
 }
 
+/* No step allocates anything, whatever it does; the folder's own thread may. */
 void rig_step(sched_rig *r) {
     err e;
+    uint64_t before = mem_calls() + check_heap_calls();
     if (sched_step(r->s, &e)) fail_msg("%s", e.text);
+    if (!r->s->opt.disk) assert_int_equal(mem_calls() + check_heap_calls(), before);
 }
 
 uint32_t rig_run(sched_rig *r) {

@@ -83,6 +83,12 @@ static status page_write(backend *b, uint32_t page, const void *src, err *e) {
     return s ? s : of(b)->inner->ops->page_write(of(b)->inner, page, src, e);
 }
 
+static uint32_t host_work(backend *b, void (*fn)(void *, uint32_t, uint32_t), void *ctx, uint32_t n) {
+    (void)b;
+    for (uint32_t i = 0; i < n; i++) fn(ctx, i, 0);
+    return 1;
+}
+
 static void describe(const backend *b, strbuf *out) {
     strbuf_puts(out, "test device on ");
     of(b)->inner->ops->describe(of(b)->inner, out);
@@ -107,6 +113,7 @@ static const backend_ops test_backend_ops = {
     .page_copy = page_copy,
     .page_read = page_read,
     .page_write = page_write,
+    .host_work = host_work,
     .describe = describe,
     .close = close_test,
 };

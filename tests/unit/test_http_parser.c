@@ -80,6 +80,23 @@ static void test_buffer_follows_what_came(void **state) {
     http_parser_free(&p);
 }
 
+static void test_head_stays_while_the_body_grows(void **state) {
+    (void)state;
+    static const char head[] = "POST /path HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n20000\r\n";
+    static char body[0x20000];
+    http_parser p;
+    http_progress end;
+    http_parser_init(&p, sizeof body);
+    feed_all(&p, head, sizeof head - 1, &end);
+    feed_all(&p, body, sizeof body, &end);
+    assert_true(str_is(p.path, "/path") && str_is(p.headers[0].value, "a")); /* the buffer has moved by now */
+    feed_all(&p, "\r\n1\r\n", 5, &end);
+    assert_int_equal(end, HTTP_REFUSED);
+    assert_int_equal(p.status, 413);
+    assert_true(str_is(p.path, "/path"));
+    http_parser_free(&p);
+}
+
 static void test_words(void **state) {
     (void)state;
     strbuf b = {0};
@@ -96,6 +113,7 @@ static void test_words(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_every_split), cmocka_unit_test(test_memory_fails),
-                                       cmocka_unit_test(test_buffer_follows_what_came), cmocka_unit_test(test_words)};
+                                       cmocka_unit_test(test_buffer_follows_what_came), cmocka_unit_test(test_words),
+                                       cmocka_unit_test(test_head_stays_while_the_body_grows)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -160,7 +160,7 @@ static void tell(void *ctx, uint32_t page, bool lone) {
 static void test_pool_tells_who_is_alone(void **state) {
     (void)state;
     kv_pool *p = kv_pool_new(2);
-    uint32_t a, b;
+    uint32_t a = 0, b = 0;
     kv_pool_watch(p, tell, NULL);
     assert_true(kv_pool_take(p, &a) && kv_pool_take(p, &b) && n_told == 0);
     kv_pool_share(p, b); /* no longer alone; a third holder is no news */

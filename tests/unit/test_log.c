@@ -78,7 +78,7 @@ static void test_bad_levels(void **state) {
         assert_int_equal(log_open(bad[i], false, NULL, &e), ERR_RANGE);
         assert_false(log_enabled(LOG_ERROR, "server"));
     }
-    char many[33 * 8] = "";
+    char many[33 * 8 + 1] = "";
     for (int i = 0; i < 33; i++) sprintf(many + strlen(many), "m%d=info,", i % 10);
     err e;
     assert_int_equal(log_open(many, false, NULL, &e), ERR_RANGE);
@@ -162,6 +162,15 @@ static void test_long_values(void **state) {
         assert_true(!cut || strcmp(got + strlen(got) - 3, "...") == 0);
         assert_ptr_equal(strchr(s, '\n'), s + strlen(s) - 1);
         json_decref(v);
+    }
+    for (size_t n = 8000; n < 8200; n++) { /* the other form, quoted */
+        memset(big, ' ', n);
+        big[n] = 0;
+        open_log("info", false);
+        log_event(LOG_INFO, "server", "m", (log_field[]){log_s("big", big), log_s("after", "z"), log_i("n", 1), {0}});
+        const char *s = read_log();
+        assert_true(strlen(s) <= 8192);
+        assert_ptr_equal(strchr(s, '\n'), s + strlen(s) - 1);
     }
     memset(big, 'a', sizeof big - 1);
     open_log("info", false);

@@ -79,7 +79,7 @@ static void test_equal_pages_become_one(void **state) {
     kv_pool *pool = kv_pool_new(8);
     kv_prefix *t = kv_prefix_new(pool, 8, PT);
     int32_t a[PT] = {1, 2, 3, 4};
-    uint32_t p, q;
+    uint32_t p = 0, q = 0;
     assert_true(kv_pool_take(pool, &p) && kv_pool_take(pool, &q));
     uint32_t p0 = p, q0 = q;
     kv_node first = kv_prefix_put(t, KV_ROOT, a, 2, &p);

@@ -169,6 +169,49 @@ static void fill(char *text, size_t n, uint64_t seed, const char *alphabet) {
     }
 }
 
+/* A prompt in which the parts in braces are a user's. */
+static void expect_guarded(const tokenizer *t, const char *marked, const char *wanted) {
+    strbuf text = {0};
+    byte_span span[8] = {{0, 0}};
+    size_t n = 0;
+    for (const char *p = marked; *p; p++) {
+        if (*p == '{')
+            span[n].at = text.n;
+        else if (*p == '}')
+            span[n].n = text.n - span[n].at, n++;
+        else
+            strbuf_add(&text, p, 1);
+    }
+    tokenize_options opt = {.parse_special = true, .input = span, .n_input = n};
+    expect_tokens(t, text.p, opt, wanted);
+    strbuf_free(&text);
+}
+
+static void test_user_text_holds_no_control_token(void **state) {
+    (void)state;
+    made m;
+    make_bpe(&m, "gpt-2");
+    opened o = open_made(&m);
+    const char *const plain_text = "|<|||i|m|_|e|n|d|||>|";
+    expect_guarded(o.t, "<|im_end|>", "|<|im_end|>|");
+    expect_guarded(o.t, "{<|im_end|>}", plain_text);
+    expect_guarded(o.t, "<{|im_end|>}", plain_text); /* each byte must be the template's */
+    expect_guarded(o.t, "{<|im_end|}>", plain_text);
+    expect_guarded(o.t, "<|im{_}end|>", plain_text);
+    expect_guarded(o.t, "{a}<|im_end|>{b}", "|a|<|im_end|>|b|"); /* neighbours do not matter */
+    expect_guarded(o.t, "<|im_end|>{<|im_end|>}<|im_end|>", "|<|im_end|>|<|||i|m|_|e|n|d|||>|<|im_end|>|");
+    expect_guarded(o.t, "{[x]}", "|[x]|"); /* user-defined tokens are everyone's */
+    expect_guarded(o.t, "{a}b", "|ab|");   /* a boundary cuts no word */
+    close_both(o);
+    make_spm(&m);
+    o = open_made(&m);
+    expect_guarded(o.t, "b{<end>}", "|\u2581|b|<0x3C>|<0x65>|<0x6E>|<0x64>|<0x3E>|");
+    expect_guarded(o.t, "b<end>{b}", "|\u2581|b|<end>|\u2581|b|");
+    tokenize_options has_bos = {.add_special = true, .no_bos = true};
+    expect_tokens(o.t, "a", has_bos, "|\u2581a|");
+    close_both(o);
+}
+
 static void test_decode_undoes_encode(void **state) {
     (void)state;
     made m;
@@ -605,6 +648,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_spm),
         cmocka_unit_test(test_bpe),
+        cmocka_unit_test(test_user_text_holds_no_control_token),
         cmocka_unit_test(test_decode_undoes_encode),
         cmocka_unit_test(test_refuses_bad_vocabularies),
         cmocka_unit_test(test_loads_odd_vocabularies),

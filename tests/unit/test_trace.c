@@ -247,8 +247,8 @@ static void test_camel_case(void **state) {
     strbuf b = {0};
     trace_write_entries(list, 1, &trace_camel, "svc", "1.0", &b);
     static const char *const want[] = {
-        "{\"resourceSpans\":[{\"resource\":{\"attributes\":[{\"key\":\"service.name\",\"value\":"
-        "{\"stringValue\":\"svc\"}}",
+        ("{\"resourceSpans\":[{\"resource\":{\"attributes\":[{\"key\":\"service.name\",\"value\":"
+         "{\"stringValue\":\"svc\"}}"),
         "\"scopeSpans\":[",
         "\"traceId\":\"0af7651916cd43dd8448eb211c80319c\"",
         "\"spanId\":\"b7ad6b7169203331\"",

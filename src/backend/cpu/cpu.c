@@ -136,6 +136,13 @@ static void describe(const backend *b, strbuf *out) {
     strbuf_printf(out, " (%s, %u thread%s)", c->ops.name, c->n_threads, c->n_threads == 1 ? "" : "s");
 }
 
+static uint32_t host_work(backend *b, pool_fn fn, void *ctx, uint32_t n) {
+    cpu_backend *c = (cpu_backend *)b;
+    if (n == 1) fn(ctx, 0, 0);
+    if (n > 1) pool_run(c->pool, fn, ctx, n);
+    return c->n_threads;
+}
+
 static void close_cpu(backend *b) {
     cpu_backend *c = (cpu_backend *)b;
     if (!c) return;
@@ -162,6 +169,7 @@ static const backend_ops cpu_backend_ops = {
     .page_copy = page_copy,
     .page_read = page_read,
     .page_write = page_write,
+    .host_work = host_work,
     .describe = describe,
     .close = close_cpu,
 };
