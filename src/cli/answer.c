@@ -37,6 +37,22 @@ static void put(answer *w, const char *p, size_t n) {
     if (!cli_put(p, n)) w->deaf = true;
 }
 
+/* A terminal gets no control characters of a model: they could do anything there. */
+static void put_text(answer *w, const char *p, size_t n) {
+    if (!isatty(STDOUT_FILENO)) {
+        put(w, p, n);
+        return;
+    }
+    for (size_t at = 0; at < n;) {
+        size_t end = at;
+        while (end < n && ((unsigned char)p[end] >= 32 || p[end] == '\n' || p[end] == '\t') && p[end] != 127 &&
+               !(p[end] == '\xc2' && end + 1 < n && (unsigned char)p[end + 1] < 0xA0)) /* U+0080 to U+009F */
+            end++;
+        if (end > at) put(w, p + at, end - at);
+        at = end + (end < n && p[end] == '\xc2' ? 2 : 1);
+    }
+}
+
 static void dim(answer *w, bool on) {
     if (w->dimmed == on) return;
     w->dimmed = on;
@@ -50,7 +66,7 @@ static void show(answer *w, bool thinking, size_t from) {
     const strbuf *b = thinking ? &w->thinking : &w->text;
     if (b->n == from || !w->show || (thinking && !w->show_think)) return;
     dim(w, thinking);
-    put(w, b->p + from, b->n - from);
+    put_text(w, b->p + from, b->n - from);
 }
 
 void answer_add_part(answer *w, bool thinking, const char *p, size_t n) {

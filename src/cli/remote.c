@@ -77,6 +77,8 @@ static void fail_with(answer *w, const char *code, const char *text) {
     rf_error e = {.category = "Backend"};
     snprintf(e.code, sizeof e.code, "%s", code);
     snprintf(e.message, sizeof e.message, "%s", text);
+    for (char *p = e.message; *p; p++)
+        if ((unsigned char)*p < 32 || *p == 127) *p = ' '; /* a server's words, for a terminal */
     answer_fail(w, &e);
 }
 

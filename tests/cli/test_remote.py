@@ -454,3 +454,30 @@ def test_a_turn_that_failed_can_be_said_again(fake, rocmforge):
     assert done.out == "Hello\nHello\n" and "/regen says it again" in done.err
     sent = [[m["content"] for m in json.loads(a[3])["messages"]] for a in fake.asked]
     assert sent == [["one"], ["one"], ["one", "Hello", "two"]]
+
+
+@pytest.mark.smoke
+def test_a_terminal_gets_no_control_characters(fake, rocmforge, binary):
+    said = "a\x1b[2Jb\x07c\u009b5n\x7fd\u00e9\tf\n"
+    body = event({"content": said, "stop": False}) + event({"content": "", "stop": True, "stop_type": "eos"})
+    assert rocmforge(*ask("generate", fake.will((200, SSE, body)), "-q")).out == said + "\n", "a pipe gets it as it is"
+    fake.will((200, SSE, body))
+    with Terminal(binary, *ask("generate", fake), "-q") as t:
+        assert t.end() == 0 and t.text == "a[2Jbc5nd\u00e9\tf\n\n"
+    fake.will((200, SSE, event({"error": {"message": "x\x1b[2Jy", "code": "backend.device"}})))
+    assert "x [2Jy" in rocmforge(*ask("generate", fake), status=1).err
+
+
+@pytest.mark.smoke
+def test_a_person_has_seen_what_failed(fake, binary):
+    fake.will((500, {}, b""), (200, SSE, GOOD["chat"]))
+    with Terminal(binary, "chat", "--host", fake.url, "--no-history") as t:
+        t.expect("> ")
+        t.type("Hi\n")
+        t.expect("error[remote.refused]")
+        t.expect("> ")
+        t.type("/regen\n")
+        t.expect("Hello\n")
+        t.expect("> ")
+        t.type("\x04")
+        assert t.end() == 0
