@@ -284,7 +284,7 @@ static const hostile bombs[] = {
     {"{{ ('\\n' * 100000)|indent(1000, blank=true) }}", "", 0, "", MUST_FAIL},
     {"{{ [1]|tojson(indent=10**9) }}", "", 0, "", MUST_FAIL},
     {"{{ [[[[[[[[1]]]]]]]]|tojson(indent=10**7) }}", "", 0, "", MUST_FAIL},
-    {"{{ [1, 2]|tojson(separators=('a' * 10000000, 'b')) }}{{ 1 }}", "", 0, "", MUST_RENDER},
+    {"{{ [1, 2]|tojson(separators=('a' * 1000000, 'b')) }}{{ 1 }}", "", 0, "", MUST_RENDER},
     {"{{ '%1000000000d' % 1 }}", "", 0, "", MAY_DO_EITHER},
     {"{{ '%.1000000000f' % 1.0 }}", "", 0, "", MAY_DO_EITHER},
     {"{{ '{:1000000000}'.format(1) }}", "", 0, "", MUST_FAIL},
