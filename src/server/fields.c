@@ -17,7 +17,7 @@ __attribute__((format(printf, 5, 0))) static void refuse(fields *f, int http, co
     f->http = http;
     f->code = code;
     snprintf(f->param, sizeof f->param, "%s", name ? name : "");
-    const int n = name ? snprintf(f->message, sizeof f->message, "%s: ", f->param) : 0;
+    const int n = name ? snprintf(f->message, sizeof f->message, "%s%s", f->param, *fmt == ':' ? "" : " ") : 0;
     vsnprintf(f->message + n, sizeof f->message - (size_t)n, fmt, args);
 }
 
@@ -34,6 +34,10 @@ void fields_bad(fields *f, const char *name, const char *fmt, ...) {
     va_start(args, fmt);
     refuse(f, 400, "request.field", name, fmt, args);
     va_end(args);
+}
+
+void fields_no_memory(fields *f, const char *what) {
+    refuse_body(f, 503, "memory.exhausted", "no memory for %s", what);
 }
 
 __attribute__((format(printf, 3, 4))) static void unsupported(fields *f, const char *name, const char *fmt, ...) {
@@ -246,7 +250,7 @@ void fields_refuse(fields *f, const char *name, const char *why) {
 void fields_neutral(fields *f, const char *name, double neutral) {
     double v = neutral;
     if (fields_number(f, name, -HUGE_VAL, HUGE_VAL, &v) && v != neutral)
-        unsupported(f, name, "is not supported; leave it out or give %g", neutral);
+        unsupported(f, name, "is not supported yet; leave it out or give %g", neutral);
 }
 
 static bool is_empty(const json_t *v) {
@@ -262,7 +266,7 @@ static bool is_empty(const json_t *v) {
 
 void fields_empty(fields *f, const char *name) {
     const json_t *v = fields_any(f, name);
-    if (v && !is_empty(v)) unsupported(f, name, "is not supported");
+    if (v && !is_empty(v)) unsupported(f, name, "is not supported yet");
 }
 
 void fields_timeout(fields *f, int64_t *timeout_us) {

@@ -29,7 +29,7 @@ static void add_stop(fields *f, const json_t *v, const char **stop, size_t *n) {
     const size_t bytes = json_string_length(v);
     if (bytes == 0) return; /* clients send "" for none */
     if (bytes > STOP_BYTES || memchr(text, 0, bytes))
-        fields_bad(f, "stop", "a stop string has at most %d bytes and no NUL", STOP_BYTES);
+        fields_bad(f, "stop", ": a stop string has at most %d bytes and no NUL", STOP_BYTES);
     else
         stop[(*n)++] = text;
 }
@@ -44,7 +44,7 @@ static void read_stop(fields *f, rf_request_params *p, sampler_lists *lists) {
     }
     lists->stop = mem_array(n ? n : 1, sizeof *lists->stop);
     if (!lists->stop) {
-        fields_bad(f, "stop", "no memory for stop strings");
+        fields_no_memory(f, "the stop strings");
         return;
     }
     if (!json_is_array(v)) add_stop(f, v, lists->stop, &p->n_stop);
@@ -83,7 +83,7 @@ static void add_text_bias(bias_list *l, const char *text, size_t n, float bias) 
     size_t n_ids;
     rf_error e;
     if (!rf_tokenize(l->f->app->model, text, n, RF_NO_SPECIAL, &ids, &n_ids, &e)) {
-        fields_bad(l->f, "logit_bias", "%s", e.message);
+        fields_bad(l->f, "logit_bias", ": %s", e.message);
         return;
     }
     for (size_t i = 0; i < n_ids && !l->f->failed; i++) add_bias(l, ids[i], bias);
@@ -93,7 +93,7 @@ static void add_text_bias(bias_list *l, const char *text, size_t n, float bias) 
 static bool bias_value(fields *f, const json_t *v, float *out) {
     const double n = json_is_false(v) ? -HUGE_VAL : json_number_value(v); /* false: never (llama.cpp) */
     const bool good = json_is_false(v) || (json_is_number(v) && fabs(n) <= BIAS_LIMIT);
-    if (!good) fields_bad(f, "logit_bias", "a bias must be a number between %d and %d", -BIAS_LIMIT, BIAS_LIMIT);
+    if (!good) fields_bad(f, "logit_bias", ": a bias must be a number between %d and %d", -BIAS_LIMIT, BIAS_LIMIT);
     *out = (float)n;
     return good;
 }
@@ -128,7 +128,7 @@ static void read_bias_list(bias_list *l, const json_t *v) {
         const json_t *pair = json_array_get(v, i), *what = json_array_get(pair, 0);
         float bias;
         if (json_array_size(pair) != 2 || !(json_is_integer(what) || json_is_string(what))) {
-            fields_bad(l->f, "logit_bias", "is a list of [token, bias], or an object");
+            fields_bad(l->f, "logit_bias", "must be a list of [token, bias], or an object");
             return;
         }
         if (!bias_value(l->f, json_array_get(pair, 1), &bias)) return;
@@ -198,7 +198,7 @@ typedef struct {
 
 static bool grow_prompt(prompt *p, size_t more) {
     int32_t *ids = mem_resize(p->ids, (p->n + more + 1) * sizeof *ids);
-    if (!ids) fields_bad(p->f, p->name, "no memory for the prompt");
+    if (!ids) fields_no_memory(p->f, "the prompt");
     if (ids) p->ids = ids;
     return ids != NULL;
 }
@@ -208,7 +208,7 @@ static void add_text(prompt *p, const json_t *v, unsigned flags) {
     size_t n;
     rf_error e;
     if (!rf_tokenize(p->f->app->model, json_string_value(v), json_string_length(v), flags, &ids, &n, &e)) {
-        fields_bad(p->f, p->name, "%s", e.message);
+        fields_bad(p->f, p->name, ": %s", e.message);
         return;
     }
     if (grow_prompt(p, n) && n) memcpy(p->ids + p->n, ids, n * sizeof *ids);
@@ -259,7 +259,7 @@ bool fields_prompt(fields *f, const char *name, bool special, int32_t **ids, siz
     else if (json_is_string(v))
         add_text(&p, v, p.flags);
     else if (json_is_array(v) && is_several(v))
-        fields_bad(f, name, "several prompts in one request are not supported");
+        fields_bad(f, name, ": several prompts in one request are not supported yet");
     else if (json_is_array(v))
         add_list(&p, v);
     else
