@@ -240,6 +240,8 @@ static int read_options(chat *c, const args *a) {
     if (a->stream && a->json) return cli_usage("usage.argument", "give --stream or --json, not both");
     if (a->json && !a->prompt) return cli_usage("usage.argument", "--json is for one turn: give -p TEXT, too");
     if (a->top_logprobs >= 0 && !a->json) return cli_usage("usage.argument", "--top-logprobs goes with --json");
+    if (a->top_logprobs >= 0 && a->host)
+        return cli_usage("usage.argument", "--top-logprobs: not together with --host here; generate has both");
     if (a->template_kwargs && !(c->kwargs = json_loads(a->template_kwargs, JSON_REJECT_DUPLICATES, &where)))
         return bad_kwargs(where.text);
     if (c->kwargs && !json_is_object(c->kwargs)) return bad_kwargs("it is none");

@@ -95,7 +95,7 @@ def test_chat_gives_the_same_there(server, rocmforge, rocmforge_json, smollm2):
         assert there.stdout == here.stdout and len(there.stdout) > 2
     args = ("-p", "Hello", "-n", "6", "--temp", "0", "--json", "--seed", "4")
     there, here = rocmforge_json("chat", "--host", server.url, *args), rocmforge_json("chat", smollm2, *args)
-    for key in ("text", "prompt_tokens", "completion_tokens", "finish_reason", "seed"):
+    for key in ("text", "prompt_tokens", "completion_tokens", "finish_reason", "seed", "device", "warnings"):
         assert there[key] == here[key], key
 
 
@@ -431,6 +431,7 @@ def test_what_is_the_servers_to_choose(refused, option):
     for mode in MODES:
         assert option[0] in refused("usage.argument", mode, "--host", "http://127.0.0.1:1", "-p", "x", *option, status=2)
     refused("usage.argument", "generate", "m", "-p", "x", "--api-key", "k", status=2)
+    refused("usage.argument", "chat", "--host", "http://127.0.0.1:1", "-p", "x", "--json", "--top-logprobs", "1", status=2)
 
 
 @pytest.mark.smoke
