@@ -138,13 +138,14 @@ void rf_engine_close(rf_engine *g) {
 
 uint32_t rf_engine_context(const rf_engine *g) { return g->shape.context; }
 
-/* Why it failed for good, or NULL: a new string. */
+/* Why it failed for good, or why every request fails for now: its file is not what it was. NULL: neither. A new string. */
 static json_t *why_dead(const rf_engine *g) {
+    err e;
     pthread_mutex_t *lock = (pthread_mutex_t *)&g->lock; /* no engine is const to begin with */
     pthread_mutex_lock(lock);
     json_t *why = g->dead.code ? json_string(g->dead.text) : NULL;
     pthread_mutex_unlock(lock);
-    return why;
+    return why || exec_check_file(g->x, &e) == OK ? why : json_string(e.text);
 }
 
 char *rf_engine_info(const rf_engine *g) {
@@ -153,13 +154,13 @@ char *rf_engine_info(const rf_engine *g) {
     const exec_options *x = &g->shape.exec;
     uint64_t weights, kv;
     exec_traffic(g->x, &weights, &kv);
-    json_t *v = json_pack("{s{ss so ss} si si si si ss ss sf sI sI so so*}", "device", "kind", "cpu", "name",
-                          api_text(&name), "reason", g->shape.reason, "context", (int)g->shape.context, "parallel",
-                          (int)g->shape.parallel, "threads", (int)g->shape.threads, "ubatch", (int)x->max_tok,
-                          "cache_type_k", quant_lookup(x->type_k)->name, "cache_type_v", quant_lookup(x->type_v)->name,
-                          "load_ms", (double)g->load_us / 1000.0, "read_bytes_per_token", (json_int_t)weights,
-                          "kv_bytes_per_token", (json_int_t)kv, "warnings", api_warnings(&g->shape), "error",
-                          why_dead(g));
+    json_t *v =
+        json_pack("{s{ss so ss} si si si si ss ss sf sI sI so so*}", "device", "kind", "cpu", "name", api_text(&name),
+                  "reason", g->shape.reason, "context", (int)g->shape.context, "parallel", (int)g->shape.parallel,
+                  "threads", (int)g->shape.threads, "ubatch", (int)x->max_tok, "cache_type_k",
+                  quant_lookup(x->type_k)->name, "cache_type_v", quant_lookup(x->type_v)->name, "load_ms",
+                  (double)g->load_us / 1000.0, "read_bytes_per_token", (json_int_t)weights, "kv_bytes_per_token",
+                  (json_int_t)kv, "warnings", api_warnings(&g->shape), "error", why_dead(g));
     strbuf_free(&name);
     status s;
     return api_json(v, &s, NULL);
