@@ -88,8 +88,9 @@ static json_t *reply_of(call *c) {
         json_decref(data);
         return NULL;
     }
-    json_t *v = json_pack("{ss so ss s{sI sI}}", "object", "list", "data", data, "model", c->app->model_name, "usage",
-                          "prompt_tokens", (json_int_t)c->n_tokens, "total_tokens", (json_int_t)c->n_tokens);
+    json_t *v = json_pack("{ss so ss s{sI sI sI sI}}", "object", "list", "data", data, "model", c->app->model_name,
+                          "usage", "prompt_tokens", (json_int_t)c->n_tokens, "completion_tokens", (json_int_t)0,
+                          "total_tokens", (json_int_t)c->n_tokens, "cached_tokens", (json_int_t)0);
     openai_put_warnings(v, c->warnings);
     c->warnings = NULL;
     return v;
