@@ -22,6 +22,7 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 OUT = TOP / "build-test"
 THREADED = ("base", "log", "trace", "pool", "file", "disk", "exec", "engine", "sched", "serving", "api")  # those of them that exist
 LONGEST = {"test_tokenizer": 240, "test_logits": 200, "test_golden_text": 90, "test_http_life": 90}  # guesses in seconds, for a first run's order
+LONG_UNITS = {"asan": ("exec", "tokenizer", "sched_text"), "tsan": ("exec",)}  # stages of their own
 FUZZ_SECONDS = {False: 30, True: 600}  # short, --long
 SANITIZE = ["-Doptimization=1", "-Ddebug=true", "-Dwerror=false", "-Db_lundef=false"]
 CLANG = {"CC": "clang", "CXX": "clang++"}
@@ -46,8 +47,11 @@ def stages(env, long):
             Stage("checks", lambda log: checks.run(log, TOP, OUT), seconds=30)]
     for name in BUILDS:
         plan.append(Stage(f"build {name}", lambda log, n=name: build(log, n, jobs), seconds=90))
+        apart = LONG_UNITS.get(name, ())
+        for only in apart:
+            plan.append(Stage(f"unit {name} {only}", lambda log, n=name, o=only: unit_tests(log, n, env, {o}.__contains__), (f"build {name}",), 100))
         if name != "fuzz":
-            plan.append(Stage(f"unit {name}", lambda log, n=name: unit_tests(log, n, env), (f"build {name}",)))
+            plan.append(Stage(f"unit {name}", lambda log, n=name, a=apart: unit_tests(log, n, env, lambda t: t not in a), (f"build {name}",)))
     for path in sorted(p for room in ("cli", "server", "oracle") for p in TOP.glob(f"tests/{room}/test_*.py")):
         plan.append(Stage(f"{path.parent.name}/{path.stem}", lambda log, p=path: python_tests(log, p, env, "gcc"),
                           ("build gcc", "set-up oracles"), LONGEST.get(path.stem, 30)))
@@ -85,13 +89,13 @@ def build(log, name, jobs):
     return counts
 
 
-def unit_tests(log, name, env):
-    """Runs each C test program; cmocka writes JUnit XML, and a program that ends without it has failed."""
+def unit_tests(log, name, env, wanted):
+    """Runs the C test programs that are wanted; cmocka writes JUnit XML, and a program that ends without it has failed."""
     where = OUT / name
     listed = json.loads(subprocess.run(["meson", "introspect", "--tests", where], check=True, capture_output=True).stdout)
     counts = Counts()
     for test in sorted(listed, key=lambda t: t["name"]):
-        if name == "tsan" and test["name"] not in THREADED:
+        if not wanted(test["name"]) or (name == "tsan" and test["name"] not in THREADED):
             continue
         report = where / f"unit-{test['name']}.xml"
         report.unlink(missing_ok=True)

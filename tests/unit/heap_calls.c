@@ -22,6 +22,12 @@ bool check_sanitized(void) { return true; }
 bool check_sanitized(void) { return false; }
 #endif
 
+#if defined(__SANITIZE_THREAD__)
+bool check_thread_sanitized(void) { return true; }
+#else
+bool check_thread_sanitized(void) { return false; }
+#endif
+
 #if !defined(SANITIZED) && defined(__GLIBC__)
 void *__libc_malloc(size_t n);
 void *__libc_calloc(size_t n, size_t each);

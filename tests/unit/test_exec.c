@@ -850,6 +850,12 @@ static void set_up_sigbus(void) {
 }
 
 int main(void) {
+    const struct CMUnitTest threaded[] = {
+        cmocka_unit_test(test_chunk_sizes),
+        cmocka_unit_test(test_two_backends),
+        cmocka_unit_test(test_a_step_allocates_nothing),
+        cmocka_unit_test(test_file_changes),
+    };
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_chunk_sizes),
         cmocka_unit_test(test_weight_types),
@@ -869,5 +875,6 @@ int main(void) {
         cmocka_unit_test(test_too_large_a_step),
     };
     set_up_sigbus();
+    if (check_thread_sanitized()) return cmocka_run_group_tests_name("exec", threaded, NULL, NULL);
     return cmocka_run_group_tests_name("exec", tests, NULL, NULL);
 }
