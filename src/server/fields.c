@@ -29,6 +29,8 @@ __attribute__((format(printf, 4, 5))) static void refuse_body(fields *f, int htt
     va_end(args);
 }
 
+void fields_no_memory(fields *f) { refuse_body(f, 503, "memory.exhausted", "no memory for this request"); }
+
 void fields_bad(fields *f, const char *name, const char *fmt, ...) {
     va_list args;
     va_start(args, fmt);
@@ -98,6 +100,10 @@ static const char *over_limits(str body) {
 
 static void refuse_json(fields *f, const json_error_t *e) {
     const char *why = "not valid JSON";
+    if (!e->text[0]) { /* jansson had no memory to begin with, or for a value, and says nothing */
+        fields_no_memory(f);
+        return;
+    }
     switch (json_error_code(e)) {
     case json_error_duplicate_key: why = "a key appears twice"; break;
     case json_error_numeric_overflow: why = "a number is too large"; break;
@@ -105,7 +111,6 @@ static void refuse_json(fields *f, const json_error_t *e) {
     case json_error_null_character:
     case json_error_null_byte_in_key: why = "a key holds a NUL"; break;
     case json_error_end_of_input_expected: why = "something follows the JSON value"; break;
-    case json_error_out_of_memory: refuse_body(f, 503, "memory.exhausted", "no memory for this body"); return;
     default: break;
     }
     refuse_body(f, 400, "request.json", "the body: %s (line %d, column %d)", why, e->line, e->column);

@@ -103,7 +103,7 @@ static int32_t *read_ids(fields *f, size_t *n) {
     if (v && !json_is_array(v)) fields_bad(f, "tokens", "must be a list of token ids");
     int32_t *ids = f->failed ? NULL : mem_array(*n + 1, sizeof *ids);
     if (!ids) {
-        fields_bad(f, "tokens", "no memory for the list");
+        fields_no_memory(f);
         return NULL;
     }
     const uint32_t n_vocab = rf_model_n_vocab(f->app->model);
@@ -157,9 +157,9 @@ static json_t *template_request(fields *f) {
             fields_bad(f, "chat_template_kwargs", "may set enable_thinking, thinking and reasoning_effort only");
         json_object_set(v, key, item);
     }
-    json_object_set(v, "messages", messages);
-    if (json_array_size(tools)) json_object_set(v, "tools", tools);
-    json_object_set_new(v, "add_generation_prompt", json_boolean(add));
+    if (json_object_set(v, "messages", messages) || (json_array_size(tools) && json_object_set(v, "tools", tools)) ||
+        json_object_set_new(v, "add_generation_prompt", json_boolean(add)))
+        fields_no_memory(f);
     return v;
 }
 

@@ -7,7 +7,7 @@ static bool read_ids(fields *f, const char *name, const json_t *v, openai_input 
     const uint32_t n_vocab = rf_model_n_vocab(f->x->app->model);
     in->ids = mem_array(n, sizeof *in->ids);
     if (!in->ids) {
-        fields_bad(f, name, "no memory for %zu ids", n);
+        fields_no_memory(f);
         return false;
     }
     in->n_ids = n;
@@ -53,7 +53,7 @@ bool openai_inputs_read(fields *f, const char *name, uint32_t most, openai_input
     }
     *in = mem_array(count, sizeof **in);
     if (!*in) {
-        fields_bad(f, name, "no memory for %zu inputs", count);
+        fields_no_memory(f);
         return false;
     }
     *n = (uint32_t)count;

@@ -294,6 +294,5 @@ void openai_messages(openai_call *c) {
     read_generation_prompt(c);
     json_t *messages = copy_messages(&r);
     if (!c->variables || json_object_set_new(c->variables, "messages", messages)) r.no_memory = true;
-    if (r.no_memory)
-        fields_bad(&c->f, "messages", "no memory for the messages"); /* unless something was wrong before */
+    if (r.no_memory) fields_no_memory(&c->f); /* unless something was wrong before */
 }

@@ -44,7 +44,7 @@ static void read_stop(fields *f, rf_request_params *p, sampler_lists *lists) {
     }
     lists->stop = mem_array(n ? n : 1, sizeof *lists->stop);
     if (!lists->stop) {
-        fields_bad(f, "stop", "no memory for stop strings");
+        fields_no_memory(f);
         return;
     }
     if (!json_is_array(v)) add_stop(f, v, lists->stop, &p->n_stop);
@@ -67,9 +67,13 @@ static void add_bias(bias_list *l, int64_t id, float bias) {
     }
     if (l->n == l->cap) {
         const size_t cap = l->cap ? 2 * l->cap : 16;
-        rf_logit_bias *more = cap <= 4u * (size_t)n_vocab + 16 ? mem_resize(l->item, cap * sizeof *more) : NULL;
-        if (!more) {
+        if (cap > 4u * (size_t)n_vocab + 16) {
             fields_bad(l->f, "logit_bias", "has too many entries");
+            return;
+        }
+        rf_logit_bias *more = mem_resize(l->item, cap * sizeof *more);
+        if (!more) {
+            fields_no_memory(l->f);
             return;
         }
         l->item = more;
@@ -198,7 +202,7 @@ typedef struct {
 
 static bool grow_prompt(prompt *p, size_t more) {
     int32_t *ids = mem_resize(p->ids, (p->n + more + 1) * sizeof *ids);
-    if (!ids) fields_bad(p->f, p->name, "no memory for the prompt");
+    if (!ids) fields_no_memory(p->f);
     if (ids) p->ids = ids;
     return ids != NULL;
 }

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 uint64_t check_heap_calls(void);
+uint64_t check_heap_calls_here(void); /* of the calling thread */
 bool check_sanitized(void); /* slow: tests take their short form */
 
 #endif
