@@ -100,10 +100,6 @@ static const char *over_limits(str body) {
 
 static void refuse_json(fields *f, const json_error_t *e) {
     const char *why = "not valid JSON";
-    if (!e->text[0]) { /* jansson had no memory to begin with, or for a value, and says nothing */
-        fields_no_memory(f);
-        return;
-    }
     switch (json_error_code(e)) {
     case json_error_duplicate_key: why = "a key appears twice"; break;
     case json_error_numeric_overflow: why = "a number is too large"; break;
@@ -130,8 +126,10 @@ void fields_parse(fields *f, str content_type, str body) {
                     FIELDS_VALUES);
     } else {
         json_error_t e;
-        f->body = json_loadb(body.p, body.n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &e);
-        if (!f->body)
+        const status s = json_read(&f->body, body, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &e);
+        if (s == ERR_NOMEM)
+            fields_no_memory(f);
+        else if (s)
             refuse_json(f, &e);
         else if (!json_is_object(f->body))
             refuse_body(f, 400, "request.json", "the body must be a JSON object");
