@@ -156,7 +156,7 @@ static json_t *copy_calls(reader *r, json_t *calls) {
     json_t *out = json_array();
     for (size_t k = 0; k < json_array_size(calls) && !r->c->f.failed; k++) {
         json_t *v = copy_call(r, k, json_array_get(calls, k));
-        if (!out || !v || json_array_append_new(out, v)) r->no_memory = true;
+        if (json_array_append_new(out, v)) r->no_memory = true; /* takes v where there is no out too */
     }
     return out;
 }
@@ -199,7 +199,7 @@ static json_t *copy_messages(reader *r) {
     json_t *out = json_array();
     for (r->at = 0; r->at < json_array_size(v) && !r->c->f.failed; r->at++) {
         json_t *m = copy_message(r, json_array_get(v, r->at));
-        if (!out || !m || json_array_append_new(out, m)) r->no_memory = true;
+        if (json_array_append_new(out, m)) r->no_memory = true;
     }
     return out;
 }

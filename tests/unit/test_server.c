@@ -201,6 +201,9 @@ static const char *const requests[][2] = {
     {"POST /v1/chat/completions",
      "{\"messages\":[{\"role\":\"user\",\"content\":\"abc\"}],\"max_tokens\":3,\"stream\":true,"
      "\"stream_options\":{\"include_usage\":true}}"},
+    {"POST /v1/chat/completions",
+     "{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}]},"
+     "{\"role\":\"tool\",\"content\":\"abc\"}],\"max_tokens\":1}"},
     {"POST /v1/embeddings", "{\"input\":[\"abc\",\"abd\"]}"},
     {"POST /v1/embeddings", "{\"input\":\"abc\",\"encoding_format\":\"base64\"}"},
 };
