@@ -90,7 +90,7 @@ static status open_parts(rf_engine *g, const rf_engine_options *opt, err *e) {
 
 static void log_opened(const rf_engine *g) {
     const api_shape *p = &g->shape;
-    log_event(LOG_INFO, "engine", "open",
+    log_event(log_start_level(), "engine", "open",
               (log_field[]){log_s("reason", p->reason),
                             log_i("context", p->context),
                             log_i("parallel", p->parallel),

@@ -131,6 +131,7 @@ status log_open(const char *levels, bool json, const char *file, err *e) {
 }
 
 bool log_in_file(void) { return the_log.path[0] != 0; }
+log_level log_start_level(void) { return log_in_file() || the_log.json ? LOG_INFO : LOG_DEBUG; }
 
 /* The new file takes the old one's number in one step, so that other threads may go on logging. */
 void log_reopen(void) {

@@ -37,7 +37,8 @@ static inline log_field log_f(const char *key, double value) {
 /* levels: "info", or "warn,server=debug,sched=trace" (RUST_LOG's form). file NULL: standard error. */
 MUST_CHECK status log_open(const char *levels, bool json, const char *file, err *e);
 bool log_in_file(void);
-void log_reopen(void); /* the file anew, after it was moved away (log rotation). Any thread */
+log_level log_start_level(void); /* of what start-up also tells in plain lines: debug where both go to one console */
+void log_reopen(void);           /* the file anew, after it was moved away (log rotation). Any thread */
 void log_close(void);
 void log_content(bool on); /* prompts and answers may be logged at debug */
 bool log_content_wanted(void);

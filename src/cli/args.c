@@ -1,6 +1,7 @@
 #include "cli/args.h"
 
 #include "cli/cli.h"
+#include "cli/older.h"
 
 #include <errno.h>
 #include <math.h>
@@ -285,53 +286,24 @@ static int read_twins(parser *p, int i) {
     return 0;
 }
 
-/* Spellings of the older ROCmForge; the twin of the option's own name wins. */
-static const char *const older_names[][2] = {
-    {"ROCMFORGE_BIND_ADDRESS", "--addr"},
-    {"ROCFORGE_BIND_ADDRESS", "--addr"},
-    {"ROCMORGE_TRACE_SAMPLE_RATE", "--trace-sample"},
-    {"ROCFORGE_TRACE_SAMPLE_RATE", "--trace-sample"},
-    {"ROCFORGE_MAX_TRACES", "--max-traces"},
-    {"ROCFORGE_LOG_LEVEL", "--log-level"},
-    {"ROCFORGE_LOG_FORMAT", "--log-format"},
-    {"ROCFORGE_LOG_FILE", "--log-file"},
-};
-
-static int read_older_names(parser *p, int i) {
+static int read_older_name(parser *p, int i) {
     const option *o = &options[i];
-    for (size_t k = 0; k < sizeof older_names / sizeof *older_names && !p->from_env[i]; k++) {
-        const char *value = getenv(older_names[k][0]);
-        if (!value || !*value || !has_name(o, older_names[k][1], strlen(older_names[k][1]))) continue;
+    for (const older_name *n = older_names; n->variable && !p->from_env[i]; n++) {
+        const char *value = getenv(n->variable);
+        if (!value || !*value || !has_name(o, n->option, strlen(n->option))) continue;
         p->from_env[i] = true;
-        return set(p->a, o, older_names[k][0], value);
+        return set(p->a, o, n->variable, value);
     }
     return 0;
 }
 
-/* Variables of the older ROCmForge that mean nothing here; each is answered with what to use instead. */
-static const char *const obsolete[][2] = {
-    {"ROCFORGE_GPU_DEVICE", "--device"},
-    {"ROCMFORGE_GPU_DEVICE", "--device"},
-    {"ROCMFORGE_TOKENIZER", "nothing: the tokenizer is the one in the GGUF file"},
-    {"ROCFORGE_BLOCK_SIZE", "nothing: kernels choose their own sizes"},
-    {"ROCFORGE_WARP_SIZE", "nothing: kernels choose their own sizes"},
-    {"ROCFORGE_TILE_K", "nothing: kernels choose their own sizes"},
-    {"ROCFORGE_TILE_N", "nothing: kernels choose their own sizes"},
-    {"ROCFORGE_USE_LDS", "nothing: kernels choose their own sizes"},
-    {"ROCFORGE_LDS_SIZE", "nothing: kernels choose their own sizes"},
-};
-
 static int read_environment(parser *p) {
-    for (size_t i = 0; i < sizeof obsolete / sizeof *obsolete; i++)
-        if (getenv(obsolete[i][0])) {
-            cli_note("rocmforge: warning: %s has no effect; instead: %s", obsolete[i][0], obsolete[i][1]);
-            break; /* one warning, not nine */
-        }
     int rc = 0;
+    if (p->command & (CMD_MODEL | CMD_DEVICES)) older_warn();
     for (int i = 0; !rc && i < N_OPTIONS; i++)
         if ((options[i].commands & p->command) && options[i].at != AT(help)) {
             rc = read_twins(p, i);
-            if (!rc) rc = read_older_names(p, i);
+            if (!rc) rc = read_older_name(p, i);
         }
     return rc;
 }

@@ -17,7 +17,7 @@ __attribute__((format(printf, 5, 0))) static void refuse(fields *f, int http, co
     f->http = http;
     f->code = code;
     snprintf(f->param, sizeof f->param, "%s", name ? name : "");
-    const int n = name ? snprintf(f->message, sizeof f->message, "%s: ", f->param) : 0;
+    const int n = name ? snprintf(f->message, sizeof f->message, "%s%s", f->param, *fmt == ':' ? "" : " ") : 0;
     vsnprintf(f->message + n, sizeof f->message - (size_t)n, fmt, args);
 }
 
@@ -29,8 +29,6 @@ __attribute__((format(printf, 4, 5))) static void refuse_body(fields *f, int htt
     va_end(args);
 }
 
-void fields_no_memory(fields *f) { refuse_body(f, 503, "memory.exhausted", "no memory for this request"); }
-
 void fields_bad(fields *f, const char *name, const char *fmt, ...) {
     va_list args;
     va_start(args, fmt);
@@ -38,9 +36,13 @@ void fields_bad(fields *f, const char *name, const char *fmt, ...) {
     va_end(args);
 }
 
+void fields_no_memory(fields *f, const char *what) {
+    refuse_body(f, 503, "memory.exhausted", "no memory for %s", what);
+}
+
 void fields_failed(fields *f, const char *name, const rf_error *e) {
     if (!f->failed && e->http >= 500) f->fault = *e;
-    fields_bad(f, name, "%s", e->message);
+    fields_bad(f, name, ": %s", e->message);
 }
 
 __attribute__((format(printf, 3, 4))) static void unsupported(fields *f, const char *name, const char *fmt, ...) {
@@ -128,7 +130,7 @@ void fields_parse(fields *f, str content_type, str body) {
         json_error_t e;
         const status s = json_read(&f->body, body, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &e);
         if (s == ERR_NOMEM)
-            fields_no_memory(f);
+            refuse_body(f, 503, "memory.exhausted", "no memory for this body");
         else if (s)
             refuse_json(f, &e);
         else if (!json_is_object(f->body))
@@ -257,7 +259,7 @@ void fields_refuse(fields *f, const char *name, const char *why) {
 void fields_neutral(fields *f, const char *name, double neutral) {
     double v = neutral;
     if (fields_number(f, name, -HUGE_VAL, HUGE_VAL, &v) && v != neutral)
-        unsupported(f, name, "is not supported; leave it out or give %g", neutral);
+        unsupported(f, name, "is not supported yet; leave it out or give %g", neutral);
 }
 
 static bool is_empty(const json_t *v) {
@@ -273,7 +275,7 @@ static bool is_empty(const json_t *v) {
 
 void fields_empty(fields *f, const char *name) {
     const json_t *v = fields_any(f, name);
-    if (v && !is_empty(v)) unsupported(f, name, "is not supported");
+    if (v && !is_empty(v)) unsupported(f, name, "is not supported yet");
 }
 
 void fields_timeout(fields *f, int64_t *timeout_us) {

@@ -46,10 +46,11 @@ json_t *fields_any(fields *f, const char *name);                              /*
 void fields_ignore(fields *f, const char *name);                              /* accepted, without effect, said so */
 void fields_accept(fields *f, const char *name);                              /* without effect, not worth a word */
 void fields_refuse(fields *f, const char *name, const char *why);             /* 400 naming it, when it is there */
-/* 400 request.field. The message is "NAME: ..."; give what follows: "must be ...". The first refusal is the one told. */
+/* 400 request.field. Give what follows the name in the message: "must be ...", or ": the reason ...". The first refusal is
+ * the one told. */
 __attribute__((format(printf, 3, 4))) void fields_bad(fields *f, const char *name, const char *fmt, ...);
+void fields_no_memory(fields *f, const char *what);                 /* 503 */
 void fields_failed(fields *f, const char *name, const rf_error *e); /* what the engine says of a field's value */
-void fields_no_memory(fields *f);                                   /* 503: that is not the client's fault */
 
 /* Where a field is part of the dialect but its effect is not built: its neutral values pass, others are refused by name. */
 void fields_neutral(fields *f, const char *name, double neutral); /* a number */

@@ -114,7 +114,7 @@ static void read_other(fields *f) {
         case EMPTY: fields_empty(f, name); break;
         case ACCEPT: fields_accept(f, name); break;
         case IGNORE: fields_ignore(f, name); break;
-        case REFUSE: fields_refuse(f, name, "is not supported"); break;
+        case REFUSE: fields_refuse(f, name, "is not supported yet"); break;
         }
     }
 }
@@ -124,7 +124,7 @@ static void read_slot(fields *f) {
     int64_t slot = -1, limit_ms = 0;
     if (fields_integer(f, "id_slot", -1, INT32_MAX, &slot) && slot >= 0) fields_ignore(f, "id_slot");
     if (fields_integer(f, "t_max_predict_ms", -1, INT32_MAX, &limit_ms) && limit_ms > 0)
-        fields_refuse(f, "t_max_predict_ms", "is not supported; `timeout` limits the whole request");
+        fields_refuse(f, "t_max_predict_ms", "is not supported yet; `timeout` limits the whole request");
 }
 
 static void read_settings(asked *q, completion *c) {

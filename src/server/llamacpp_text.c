@@ -103,7 +103,7 @@ static int32_t *read_ids(fields *f, size_t *n) {
     if (v && !json_is_array(v)) fields_bad(f, "tokens", "must be a list of token ids");
     int32_t *ids = f->failed ? NULL : mem_array(*n + 1, sizeof *ids);
     if (!ids) {
-        fields_no_memory(f);
+        fields_no_memory(f, "the tokens");
         return NULL;
     }
     const uint32_t n_vocab = rf_model_n_vocab(f->app->model);
@@ -159,7 +159,7 @@ static json_t *template_request(fields *f) {
     }
     if (json_object_set(v, "messages", messages) || (json_array_size(tools) && json_object_set(v, "tools", tools)) ||
         json_object_set_new(v, "add_generation_prompt", json_boolean(add)))
-        fields_no_memory(f);
+        fields_no_memory(f, "the messages");
     return v;
 }
 

@@ -144,7 +144,7 @@ static void read_response_format(openai_call *c) {
     if (!json_is_object(v) || !json_is_string(type))
         fields_bad(&c->f, "response_format", "must be an object with a \"type\"");
     else if (strcmp(json_string_value(type), "text"))
-        fields_bad(&c->f, "response_format.type", "only \"text\" is built yet");
+        fields_bad(&c->f, "response_format.type", "can only be \"text\" yet");
 }
 
 static void read_cache(openai_call *c) {
@@ -167,7 +167,7 @@ static void read_sampling(openai_call *c) {
     fields_integer(&c->f, "n", 1, OPENAI_MOST_CHOICES, &n);
     c->n = (uint32_t)n;
     if (fields_integer(&c->f, "best_of", 1, OPENAI_MOST_CHOICES, &best_of) && best_of != n)
-        fields_bad(&c->f, "best_of", "is not built: leave it out, or give as many as n");
+        fields_bad(&c->f, "best_of", "is not built yet: leave it out, or give as many as n");
 }
 
 void openai_call_fields(openai_call *c) {

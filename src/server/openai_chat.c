@@ -7,7 +7,7 @@ static void read_logprobs(openai_call *c) {
     int64_t n = 0;
     fields_bool(&c->f, "logprobs", &c->logprobs);
     if (fields_integer(&c->f, "top_logprobs", 0, 20, &n) && n > 0 && !c->logprobs)
-        fields_bad(&c->f, "top_logprobs", "top_logprobs needs \"logprobs\": true");
+        fields_bad(&c->f, "top_logprobs", "needs \"logprobs\": true");
     c->params.n_top = (uint32_t)n;
 }
 
@@ -18,7 +18,7 @@ static void read_reasoning_format(openai_call *c) {
     fields_string(&c->f, "reasoning_format", &format, &n);
     c->split_reasoning = strcmp(format, "none") != 0;
     if (c->split_reasoning && strcmp(format, "auto") && strcmp(format, "deepseek"))
-        fields_bad(&c->f, "reasoning_format", "reasoning_format must be none, auto or deepseek");
+        fields_bad(&c->f, "reasoning_format", "must be none, auto or deepseek");
 }
 
 /* Without tools there is nothing to choose. */
@@ -27,7 +27,7 @@ static void read_tool_choice(openai_call *c) {
     for (int i = 0; i < 2; i++) {
         const json_t *v = fields_any(&c->f, names[i]);
         const char *choice = json_string_value(v);
-        if (v && (!choice || strcmp(choice, "none"))) fields_refuse(&c->f, names[i], "tools are not built yet");
+        if (v && (!choice || strcmp(choice, "none"))) fields_refuse(&c->f, names[i], ": tools are not built yet");
     }
 }
 
@@ -35,9 +35,9 @@ static void read_modalities(openai_call *c) {
     const json_t *v = fields_any(&c->f, "modalities");
     for (size_t i = 0; i < json_array_size(v); i++) {
         const char *name = json_string_value(json_array_get(v, i));
-        if (!name || strcmp(name, "text")) fields_refuse(&c->f, "modalities", "only \"text\" is built");
+        if (!name || strcmp(name, "text")) fields_refuse(&c->f, "modalities", "can only be \"text\" yet");
     }
-    if (v && !json_array_size(v)) fields_bad(&c->f, "modalities", "modalities must be a list of at least one");
+    if (v && !json_array_size(v)) fields_bad(&c->f, "modalities", "must be a list of at least one");
 }
 
 static void read_fields(openai_call *c) {

@@ -19,10 +19,10 @@ static void read_fields(openai_call *c) {
     read_logprobs(c);
     fields_bool(&c->f, "echo", &c->echo);
     if (c->echo && c->logprobs)
-        fields_bad(&c->f, "echo", "echo with logprobs is not built: there are log-probabilities of new tokens only");
+        fields_bad(&c->f, "echo", "with logprobs is not built yet: there are log-probabilities of new tokens only");
     fields_empty(&c->f, "suffix");
     if (c->n_prompt * c->n > OPENAI_MOST_PROMPTS)
-        fields_bad(&c->f, "n", "n times the prompts is %u: at most %d", c->n_prompt * c->n, OPENAI_MOST_PROMPTS);
+        fields_bad(&c->f, "n", "times the prompts is %u: at most %d", c->n_prompt * c->n, OPENAI_MOST_PROMPTS);
 }
 
 void openai_completion(app *a, exchange *x) {

@@ -88,8 +88,9 @@ static json_t *reply_of(call *c) {
         json_decref(data);
         return NULL;
     }
-    json_t *v = json_pack("{ss so ss s{sI sI}}", "object", "list", "data", data, "model", c->app->model_name, "usage",
-                          "prompt_tokens", (json_int_t)c->n_tokens, "total_tokens", (json_int_t)c->n_tokens);
+    json_t *v = json_pack("{ss so ss s{sI sI sI sI}}", "object", "list", "data", data, "model", c->app->model_name,
+                          "usage", "prompt_tokens", (json_int_t)c->n_tokens, "completion_tokens", (json_int_t)0,
+                          "total_tokens", (json_int_t)c->n_tokens, "cached_tokens", (json_int_t)0);
     openai_put_warnings(v, c->warnings);
     c->warnings = NULL;
     return v;
@@ -123,12 +124,11 @@ static void read_fields(call *c) {
     openai_inputs_read(f, "input", MOST_INPUTS, &c->in, &c->n_in);
     fields_string(f, "encoding_format", &format, &n);
     c->base64 = !strcmp(format, "base64");
-    if (!c->base64 && strcmp(format, "float"))
-        fields_bad(f, "encoding_format", "encoding_format must be float or base64");
+    if (!c->base64 && strcmp(format, "float")) fields_bad(f, "encoding_format", "must be float or base64");
     if (fields_integer(f, "dimensions", 1, INT32_MAX, &dimensions) && dimensions != c->n_embd)
-        fields_bad(f, "dimensions", "dimensions: this model's vectors have %u numbers, fewer are not built", c->n_embd);
+        fields_bad(f, "dimensions", ": this model's vectors have %u numbers, fewer are not built", c->n_embd);
     for (uint32_t i = 0; i < c->n_in && !f->failed; i++)
-        if (c->in[i].text && !c->in[i].n_text) fields_bad(f, "input", "input: element %u is empty", i);
+        if (c->in[i].text && !c->in[i].n_text) fields_bad(f, "input", ": element %u is empty", i);
     openai_ignored_fields(f);
 }
 

@@ -7,14 +7,14 @@ static bool read_ids(fields *f, const char *name, const json_t *v, openai_input 
     const uint32_t n_vocab = rf_model_n_vocab(f->x->app->model);
     in->ids = mem_array(n, sizeof *in->ids);
     if (!in->ids) {
-        fields_no_memory(f);
+        fields_no_memory(f, "the ids");
         return false;
     }
     in->n_ids = n;
     for (size_t i = 0; i < n; i++) {
         const json_t *id = json_array_get(v, i);
         if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) >= (json_int_t)n_vocab) {
-            fields_bad(f, name, "%s: element %zu is not a token id of 0 to %u", name, i, n_vocab - 1);
+            fields_bad(f, name, ": element %zu is not a token id of 0 to %u", i, n_vocab - 1);
             return false;
         }
         in->ids[i] = (int32_t)json_integer_value(id);
@@ -25,8 +25,7 @@ static bool read_ids(fields *f, const char *name, const json_t *v, openai_input 
 static bool read_one(fields *f, const char *name, const json_t *v, openai_input *in) {
     if (json_is_array(v) && json_array_size(v)) return read_ids(f, name, v, in);
     if (!json_is_string(v)) {
-        fields_bad(f, name, "%s must be a string, a list of strings, a list of token ids or a list of such lists",
-                   name);
+        fields_bad(f, name, "must be a string, a list of strings, a list of token ids or a list of such lists");
         return false;
     }
     in->text = json_string_value(v);
@@ -46,14 +45,14 @@ bool openai_inputs_read(fields *f, const char *name, uint32_t most, openai_input
     const size_t count = several ? json_array_size(v) : 1;
     if (!v || count == 0 || count > most) {
         if (!v)
-            fields_bad(f, name, "%s is missing", name);
+            fields_bad(f, name, "is missing");
         else
-            fields_bad(f, name, "%s must hold 1 to %u of them, not %zu", name, most, count);
+            fields_bad(f, name, "must hold 1 to %u of them, not %zu", most, count);
         return false;
     }
     *in = mem_array(count, sizeof **in);
     if (!*in) {
-        fields_no_memory(f);
+        fields_no_memory(f, "the inputs");
         return false;
     }
     *n = (uint32_t)count;

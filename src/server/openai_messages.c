@@ -20,7 +20,7 @@ __attribute__((format(printf, 3, 4))) static void bad(reader *r, const char *whe
     va_start(args, fmt);
     vsnprintf(why, sizeof why, fmt, args);
     va_end(args);
-    fields_bad(&r->c->f, name, "%s %s", name, why);
+    fields_bad(&r->c->f, name, "%s", why);
 }
 
 static bool template_says(const reader *r, const char *word) {
@@ -193,7 +193,7 @@ static json_t *copy_message(reader *r, json_t *message) {
 static json_t *copy_messages(reader *r) {
     json_t *v = fields_any(&r->c->f, "messages");
     if (!v || !json_is_array(v) || !json_array_size(v)) {
-        fields_bad(&r->c->f, "messages", v ? "messages must be a list of at least one" : "messages is missing");
+        fields_bad(&r->c->f, "messages", v ? "must be a list of at least one" : "is missing");
         return NULL;
     }
     json_t *out = json_array();
@@ -241,17 +241,15 @@ static void read_kwargs(openai_call *c) {
     const char *key;
     if (!v) return;
     if (!json_is_object(v) || json_object_size(v) > MOST) {
-        fields_bad(&c->f, "chat_template_kwargs", "chat_template_kwargs must be an object of at most %d values", MOST);
+        fields_bad(&c->f, "chat_template_kwargs", "must be an object of at most %d values", MOST);
         return;
     }
     json_object_foreach(v, key, value) {
         const bool plain = !json_is_object(value) && !json_is_array(value) && json_string_length(value) <= TEXT_BYTES;
         if (!is_plain_name(key) || is_reserved(key))
-            fields_bad(&c->f, "chat_template_kwargs",
-                       "chat_template_kwargs holds a name that is not a client's to set");
+            fields_bad(&c->f, "chat_template_kwargs", "holds a name that is not a client's to set");
         else if (!plain)
-            fields_bad(&c->f, "chat_template_kwargs",
-                       "chat_template_kwargs takes truth values, numbers and short texts");
+            fields_bad(&c->f, "chat_template_kwargs", "takes truth values, numbers and short texts");
         else
             json_object_set(c->variables, key, value);
     }
@@ -264,9 +262,7 @@ static void read_effort(openai_call *c) {
     if (!fields_string(&c->f, "reasoning_effort", &effort, &n)) return;
     bool ok = false;
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) ok |= !strcmp(effort, known[i]);
-    if (!ok)
-        fields_bad(&c->f, "reasoning_effort",
-                   "reasoning_effort must be none, minimal, low, medium, high, xhigh or max");
+    if (!ok) fields_bad(&c->f, "reasoning_effort", "must be none, minimal, low, medium, high, xhigh or max");
     json_object_set_new(c->variables, "reasoning_effort", json_string(effort));
     if (strcmp(effort, "none")) return;
     json_object_set_new(c->variables, "enable_thinking", json_false());
@@ -277,7 +273,7 @@ static void read_generation_prompt(openai_call *c) {
     bool add = true, go_on = false;
     fields_bool(&c->f, "add_generation_prompt", &add);
     if (fields_bool(&c->f, "continue_final_message", &go_on) && go_on)
-        fields_refuse(&c->f, "continue_final_message", "it is not built yet");
+        fields_refuse(&c->f, "continue_final_message", "is not built yet");
     json_object_set_new(c->variables, "add_generation_prompt", json_boolean(add));
 }
 
@@ -297,5 +293,5 @@ void openai_messages(openai_call *c) {
     read_generation_prompt(c);
     json_t *messages = copy_messages(&r);
     if (!c->variables || json_object_set_new(c->variables, "messages", messages)) r.no_memory = true;
-    if (r.no_memory) fields_no_memory(&c->f); /* unless something was wrong before */
+    if (r.no_memory) fields_no_memory(&c->f, "the messages"); /* unless something was wrong before */
 }

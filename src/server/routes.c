@@ -50,6 +50,17 @@ static bool is_known_method(str m) {
     return false;
 }
 
+/* Routes that are to come (a slash at the end: all below), so that nobody hunts for a typing error. */
+static bool is_planned(str path) {
+    static const char *const planned[] = {"/v1/rerank",    "/rerank",       "/infill", "/v1/messages",
+                                          "/v1/messages/", "/v1/responses", "/api/",   "/context/"};
+    for (size_t i = 0; i < sizeof planned / sizeof *planned; i++) {
+        bool below = planned[i][strlen(planned[i]) - 1] == '/';
+        if (below ? str_starts(path, planned[i]) : str_is(path, planned[i])) return true;
+    }
+    return false;
+}
+
 static void no_route(exchange *x, strbuf *allow) {
     bool options = str_is(x->method, "OPTIONS");
     if (allow->n) {
@@ -62,8 +73,10 @@ static void no_route(exchange *x, strbuf *allow) {
         exchange_reply(x, 204, NULL, "", 0);
     else if (allow->n)
         reply_fail(x, 405, NULL, NULL, "this route does not take the method; see Allow");
+    else if (is_planned(x->path))
+        reply_fail(x, 404, NULL, NULL, "the route %.*s is not built yet", STR(x->path));
     else
-        reply_fail(x, 404, NULL, NULL, "no such route");
+        reply_fail(x, 404, NULL, NULL, "no such route; GET / lists those there are");
 }
 
 void routes_run(app *a, exchange *x, const char **name) {

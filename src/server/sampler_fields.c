@@ -29,7 +29,7 @@ static void add_stop(fields *f, const json_t *v, const char **stop, size_t *n) {
     const size_t bytes = json_string_length(v);
     if (bytes == 0) return; /* clients send "" for none */
     if (bytes > STOP_BYTES || memchr(text, 0, bytes))
-        fields_bad(f, "stop", "a stop string has at most %d bytes and no NUL", STOP_BYTES);
+        fields_bad(f, "stop", ": a stop string has at most %d bytes and no NUL", STOP_BYTES);
     else
         stop[(*n)++] = text;
 }
@@ -44,7 +44,7 @@ static void read_stop(fields *f, rf_request_params *p, sampler_lists *lists) {
     }
     lists->stop = mem_array(n ? n : 1, sizeof *lists->stop);
     if (!lists->stop) {
-        fields_no_memory(f);
+        fields_no_memory(f, "the stop strings");
         return;
     }
     if (!json_is_array(v)) add_stop(f, v, lists->stop, &p->n_stop);
@@ -73,7 +73,7 @@ static void add_bias(bias_list *l, int64_t id, float bias) {
         }
         rf_logit_bias *more = mem_resize(l->item, cap * sizeof *more);
         if (!more) {
-            fields_no_memory(l->f);
+            fields_no_memory(l->f, "the biases");
             return;
         }
         l->item = more;
@@ -97,7 +97,7 @@ static void add_text_bias(bias_list *l, const char *text, size_t n, float bias) 
 static bool bias_value(fields *f, const json_t *v, float *out) {
     const double n = json_is_false(v) ? -HUGE_VAL : json_number_value(v); /* false: never (llama.cpp) */
     const bool good = json_is_false(v) || (json_is_number(v) && fabs(n) <= BIAS_LIMIT);
-    if (!good) fields_bad(f, "logit_bias", "a bias must be a number between %d and %d", -BIAS_LIMIT, BIAS_LIMIT);
+    if (!good) fields_bad(f, "logit_bias", ": a bias must be a number between %d and %d", -BIAS_LIMIT, BIAS_LIMIT);
     *out = (float)n;
     return good;
 }
@@ -132,7 +132,7 @@ static void read_bias_list(bias_list *l, const json_t *v) {
         const json_t *pair = json_array_get(v, i), *what = json_array_get(pair, 0);
         float bias;
         if (json_array_size(pair) != 2 || !(json_is_integer(what) || json_is_string(what))) {
-            fields_bad(l->f, "logit_bias", "is a list of [token, bias], or an object");
+            fields_bad(l->f, "logit_bias", "must be a list of [token, bias], or an object");
             return;
         }
         if (!bias_value(l->f, json_array_get(pair, 1), &bias)) return;
@@ -202,7 +202,7 @@ typedef struct {
 
 static bool grow_prompt(prompt *p, size_t more) {
     int32_t *ids = mem_resize(p->ids, (p->n + more + 1) * sizeof *ids);
-    if (!ids) fields_no_memory(p->f);
+    if (!ids) fields_no_memory(p->f, "the prompt");
     if (ids) p->ids = ids;
     return ids != NULL;
 }
@@ -263,7 +263,7 @@ bool fields_prompt(fields *f, const char *name, bool special, int32_t **ids, siz
     else if (json_is_string(v))
         add_text(&p, v, p.flags);
     else if (json_is_array(v) && is_several(v))
-        fields_bad(f, name, "several prompts in one request are not supported");
+        fields_bad(f, name, ": several prompts in one request are not supported yet");
     else if (json_is_array(v))
         add_list(&p, v);
     else

@@ -104,3 +104,23 @@ def test_older_names_still_work(rocmforge, rocmforge_json, tiny):
     assert rocmforge("generate", "--gguf", model, "--stream", *args).out == rocmforge("generate", model, *args).out
     done = rocmforge("devices", env={"ROCFORGE_WARP_SIZE": "64", "ROCMFORGE_GPU_DEVICE": "0"})
     assert done.err.count("warning") == 1 and "--device" in done.err
+
+
+@pytest.mark.parametrize("variable, word", (
+    ("ROCFORGE_GPU_DEVICE", "--device"), ("ROCMFORGE_GPU_DEVICE", "--device"), ("ROCMFORGE_TOKENIZER", "GGUF"),
+    ("ROCMFORGE_MODELS", "ROCMFORGE_GGUF"), ("ROCmFORGE_MODEL_DIR", "ROCMFORGE_GGUF"), ("ROCFORGE_TEST_MODEL", "runtests"),
+    ("ROCFORGE_BLOCK_SIZE", "kernels"), ("ROCFORGE_WARP_SIZE", "kernels"), ("ROCFORGE_TILE_K", "kernels"),
+    ("ROCFORGE_TILE_N", "kernels"), ("ROCFORGE_USE_LDS", "kernels"), ("ROCFORGE_LDS_SIZE", "kernels"), ("ROCm_ARCH", "device"),
+    ("HIPCC", "meson"), ("RUSTC_VERSION", "meson"), ("SWIGLU_HSACO", "kernels"), ("FUSED_ROPE_KVAPPEND_HSACO", "kernels")))
+def test_older_variables_without_effect_are_answered_once(rocmforge, variable, word):
+    said = rocmforge("devices", env={variable: "1"}).err.splitlines()
+    assert len(said) == 1 and said[0].startswith(f"rocmforge: warning: {variable} has no effect: ") and word in said[0]
+    said = rocmforge("devices", env={variable: "1", "ROCFORGE_TILE_M": "8", "HIPCC": "x", "RUSTC_VERSION": "y"}).err.splitlines()
+    assert len(said) == 1 and "more of the older" in said[0]
+
+
+@pytest.mark.parametrize("variable, value", (
+    ("ROCM_PATH", "/opt/rocm"), ("HIP_LAUNCH_BLOCKING", "1"), ("ROCFORGE_LOG_LEVEL", "debug"), ("ROCFORGE_LOG_FORMAT", "json"),
+    ("RUST_LOG", "warn,hyper=debug"), ("ROCMFORGE_MAX_TRACES", "5"), ("ROCFORGE_MAX_TRACES", "5"), ("ROCMFORGE_GGUF", "x")))
+def test_variables_that_mean_something_are_not_warned_of(rocmforge, variable, value):
+    assert rocmforge("devices", env={variable: value}).err == ""

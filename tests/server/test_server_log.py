@@ -57,10 +57,23 @@ def test_human_console_and_levels(start):
     assert re.search(r"^\S+Z info  server: request finished id=1 request_id=mine-1 route=/generate status=200 finish=length ", said, re.M)
     assert re.search(r"^\S+Z debug server: request refused request_id=mine-2 path=/generate status=400 code=", said, re.M)
     assert SECRET not in said
+    assert "server: listening" in said  # debug: the plain lines tell it, too
     quiet = start("-c", 256, "--log-level", "error")
     ask(quiet, "mine-1")
     quiet.end()
     assert "request finished" not in quiet.stderr()
+
+
+def test_start_is_told_once(start):
+    """On a console the plain lines are enough; a file, or whoever reads JSON, gets the same as log lines."""
+    s = start("-c", 256)
+    s.end()
+    said = s.stderr()
+    assert said.count(s.url) == 1 and said.count("no GPU backend") == 1 and "engine: open" not in said
+    s = start("-c", 256, "--log-format", "json")
+    s.end()
+    told = [json.loads(line) for line in s.stderr().splitlines() if line.startswith("{")]
+    assert [x["msg"] for x in told] == ["open", "listening", "draining", "stopped"]
 
 
 def test_content_only_when_asked(start, tmp_path):
