@@ -119,8 +119,10 @@ static json_t *arguments_of(reader *r, size_t k, json_t *v) {
     json_t *parsed = NULL;
     json_error_t e;
     const str text = {json_string_value(v), json_string_length(v)};
-    r->no_memory |= json_is_string(v) && json_read(&parsed, text, JSON_ALLOW_NUL, &e) == ERR_NOMEM;
-    if (r->no_memory) return NULL;
+    if (json_is_string(v) && json_read(&parsed, text, JSON_ALLOW_NUL, &e) == ERR_NOMEM) {
+        r->no_memory = true;
+        return NULL;
+    }
     if (parsed && json_is_object(parsed)) {
         if (wants_objects(r)) return parsed;
         json_decref(parsed);
