@@ -129,9 +129,9 @@ static status add_tokens(json_t *request, const rf_model *m, const char *trusted
 static status read_request(json_t **out, const char *p, size_t n, err *e) {
     json_error_t why;
     json_init();
-    *out = json_loadb(p, n, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &why);
-    if (!*out && json_error_code(&why) == json_error_out_of_memory) return fail(e, ERR_NOMEM, "a chat request");
-    if (!*out) return fail(e, ERR_RANGE, "the chat request is not JSON: line %d: %s", why.line, why.text);
+    status s = json_read(out, (str){p, n}, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &why);
+    if (s == ERR_NOMEM) return fail(e, ERR_NOMEM, "a chat request");
+    if (s) return fail(e, ERR_RANGE, "the chat request is not JSON: line %d: %s", why.line, why.text);
     if (!json_is_object(*out)) return fail(e, ERR_RANGE, "the chat request must be a JSON object");
     const json_t *messages = json_object_get(*out, "messages");
     if (!json_is_array(messages)) return fail(e, ERR_RANGE, "messages: an array of messages is needed");

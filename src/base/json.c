@@ -3,11 +3,74 @@
 #include "base/mem.h"
 
 #include <pthread.h>
+#include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static void use_mem(void) { json_set_alloc_funcs(mem_alloc, mem_free); }
+/* --- memory: where jansson's lexer (2.14) finds none it goes on without a byte, and may then run past the end of a string. So an
+ * allocation that fails while it reads ends the reading, and all that was taken for it is given back. ----------------------------------- */
+typedef struct {
+    bool on;
+    void **taken, **given; /* [cap]; what it gives back is kept until the end, so that each block is freed once */
+    size_t n_taken, n_given, cap;
+    jmp_buf out;
+} reading;
+
+static _Thread_local reading now;
+
+static bool has_room(void) {
+    if (now.n_taken < now.cap) return true;
+    const size_t cap = now.cap ? 2 * now.cap : 64;
+    void **taken = mem_resize(now.taken, cap * sizeof *taken);
+    if (taken) now.taken = taken;
+    void **given = taken ? mem_resize(now.given, cap * sizeof *given) : NULL;
+    if (!given) return false;
+    now.given = given;
+    now.cap = cap;
+    return true;
+}
+
+static void *take(size_t n) {
+    if (!now.on) return mem_alloc(n);
+    void *p = has_room() ? mem_alloc(n) : NULL;
+    if (!p) longjmp(now.out, 1);
+    now.taken[now.n_taken++] = p;
+    return p;
+}
+
+static void give(void *p) {
+    if (p && now.on)
+        now.given[now.n_given++] = p;
+    else
+        mem_free(p);
+}
+
+static void end_reading(bool whole) {
+    void **p = whole ? now.given : now.taken;
+    for (size_t n = whole ? now.n_given : now.n_taken; n; n--) mem_free(p[n - 1]);
+    mem_free(now.taken);
+    mem_free(now.given);
+    now.taken = now.given = NULL;
+    now.n_taken = now.n_given = now.cap = 0;
+    now.on = false;
+}
+
+status json_read(json_t **out, str text, size_t flags, json_error_t *why) {
+    *out = NULL;
+    json_init();
+    if (setjmp(now.out)) {
+        *out = NULL;
+        end_reading(false);
+        return ERR_NOMEM;
+    }
+    now.on = true;
+    *out = json_loadb(text.p, text.n, flags, why);
+    end_reading(true);
+    return *out ? OK : ERR_RANGE;
+}
+
+static void use_mem(void) { json_set_alloc_funcs(take, give); }
 
 void json_init(void) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;

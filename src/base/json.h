@@ -15,6 +15,10 @@ void json_init(void); /* before anything of jansson is used; again is fine, from
  * and breaks off, as browsers and Python do). */
 void strbuf_add_utf8(strbuf *b, const char *p, size_t n);
 
+/* Parses text. OK, ERR_NOMEM, or ERR_RANGE: then *why says where and what; otherwise it means nothing. Better than jansson's
+ * own functions for what others sent: those are not safe where memory runs out. */
+MUST_CHECK status json_read(json_t **out, str text, size_t flags, json_error_t *why);
+
 json_t *json_text(const char *p, size_t n); /* a string of any bytes, NUL too, cleaned as above; NULL: out of memory */
 json_t *json_text_of(str s);
 

@@ -115,6 +115,7 @@ void conn_drop_doomed(server *s) {
 
 /* --- writing ---------------------------------------------------------------------------------------------------------- */
 static void next_request(conn *c);
+static void pause_or_resume(conn *c);
 static void on_written(uv_write_t *w, int result);
 
 size_t conn_unsent(const conn *c) {
@@ -210,6 +211,7 @@ static void linger(conn *c) {
     }
     strbuf_free(&c->pending);
     wait_for(c, WAIT_LINGER);
+    pause_or_resume(c);
 }
 
 /* --- requests --------------------------------------------------------------------------------------------------------- */

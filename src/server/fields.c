@@ -109,7 +109,6 @@ static void refuse_json(fields *f, const json_error_t *e) {
     case json_error_null_character:
     case json_error_null_byte_in_key: why = "a key holds a NUL"; break;
     case json_error_end_of_input_expected: why = "something follows the JSON value"; break;
-    case json_error_out_of_memory: refuse_body(f, 503, "memory.exhausted", "no memory for this body"); return;
     default: break;
     }
     refuse_body(f, 400, "request.json", "the body: %s (line %d, column %d)", why, e->line, e->column);
@@ -129,8 +128,10 @@ void fields_parse(fields *f, str content_type, str body) {
                     FIELDS_VALUES);
     } else {
         json_error_t e;
-        f->body = json_loadb(body.p, body.n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &e);
-        if (!f->body)
+        const status s = json_read(&f->body, body, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &e);
+        if (s == ERR_NOMEM)
+            refuse_body(f, 503, "memory.exhausted", "no memory for this body");
+        else if (s)
             refuse_json(f, &e);
         else if (!json_is_object(f->body))
             refuse_body(f, 400, "request.json", "the body must be a JSON object");

@@ -25,7 +25,9 @@ typedef struct {
 
 enum { LAST_BYTES = sizeof(packed) + (sizeof(rf_event) > sizeof(rf_error) ? sizeof(rf_event) : sizeof(rf_error)) };
 
+/* Once the loop has the last record the job may be gone, ring and all: what is needed behind it is read before. */
 static void put(job_choice *c, packed *p, ring_part a, ring_part b) {
+    jobs *all = c->job->all;
     p->choice = c->index;
     p->at_us = clock_us();
     const ring_part part[3] = {{p, sizeof *p}, a, b};
@@ -35,7 +37,7 @@ static void put(job_choice *c, packed *p, ring_part a, ring_part b) {
         c->lost = true; /* read by the loop after the end it will see, which is put behind this */
         rf_request_cancel(c->request);
     }
-    jobs_wake(c->job->all);
+    jobs_wake(all);
 }
 
 static void on_event(void *user, const rf_event *ev) {

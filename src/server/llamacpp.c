@@ -160,7 +160,7 @@ static void completion_free(void *user) {
 }
 
 static void put(json_t *obj, const char *key, json_t *v) {
-    if (obj) json_object_set_new(obj, key, v);
+    json_object_set_new(obj, key, v); /* takes v where there is no obj too */
 }
 
 static json_t *bytes_json(const char *p, size_t n) {

@@ -157,9 +157,9 @@ static json_t *template_request(fields *f) {
             fields_bad(f, "chat_template_kwargs", "may set enable_thinking, thinking and reasoning_effort only");
         json_object_set(v, key, item);
     }
-    json_object_set(v, "messages", messages);
-    if (json_array_size(tools)) json_object_set(v, "tools", tools);
-    json_object_set_new(v, "add_generation_prompt", json_boolean(add));
+    if (json_object_set(v, "messages", messages) || (json_array_size(tools) && json_object_set(v, "tools", tools)) ||
+        json_object_set_new(v, "add_generation_prompt", json_boolean(add)))
+        fields_no_memory(f, "the messages");
     return v;
 }
 

@@ -25,7 +25,7 @@ static asked *read_fields(exchange *x) {
 }
 
 static void put(json_t *obj, const char *key, json_t *v) {
-    if (obj) json_object_set_new(obj, key, v);
+    json_object_set_new(obj, key, v); /* takes v where there is no obj too */
 }
 
 /* What the last word about a generation holds beside its status. */

@@ -67,7 +67,7 @@ void openai_reply_done(job *j);
 /* openai_logprobs.c. An entry of a token, where its text begins at character `offset` of the whole. NULL: no memory. */
 json_t *openai_logprob(const openai_call *c, const job_event *ev, size_t offset);
 json_t *openai_logprobs_new(bool chat);
-bool openai_logprobs_add(json_t *all, json_t *entry, bool chat); /* takes entry; false: no memory */
+bool openai_logprobs_add(json_t *all, json_t *entry, bool chat); /* takes entry; all NULL, or false: no memory */
 
 /* openai_messages.c: `messages` checked and put into c->variables with everything else a template may be given. */
 void openai_messages(openai_call *c);

@@ -21,14 +21,17 @@ typedef struct {
     job_prompt *prompts;
     json_t *warnings;
     rf_error error; /* of prepare; code empty: none */
+    strbuf reply;
 } call;
 
 static void drop(call *c) {
+    if (!c) return;
     if (c->fields_open) fields_close(&c->f);
     openai_inputs_free(c->in, c->n_in);
     json_decref(c->warnings);
     mem_free(c->rows);
     mem_free(c->prompts);
+    strbuf_free(&c->reply);
     mem_free(c);
 }
 
@@ -101,15 +104,34 @@ static void on_event(job *j, const job_event *ev) {
     if (ev->kind == JOB_FAILED) job_cancel(j); /* no list with holes */
 }
 
+/* A million numbers take seconds to write: on another thread where there are many. */
+static void write_reply(void *user) {
+    call *c = user;
+    json_t *v = reply_of(c);
+    if (v && json_write(v, &c->reply, NULL)) strbuf_free(&c->reply);
+    json_decref(v);
+}
+
+static void send_reply(void *user, exchange *x) {
+    call *c = user;
+    if (x && c->reply.n)
+        exchange_reply(x, 200, "application/json; charset=utf-8", c->reply.p, c->reply.n);
+    else if (x)
+        reply_json(x, 200, NULL);
+    drop(c);
+}
+
 static void on_done(job *j) {
     static const rf_error cancelled = {"request.cancelled", "User", 400, false, "the request was cancelled"};
     call *c = j->user;
-    if (j->failed || j->cancelled)
+    if (j->failed || j->cancelled) {
         reply_error(j->x, j->failed ? &j->error : &cancelled, NULL);
-    else if (c->n_rows != c->n_in)
+    } else if (c->n_rows != c->n_in) {
         reply_fail(j->x, 500, "internal.bug", NULL, "the engine gave %u of %u vectors", c->n_rows, c->n_in);
-    else
-        reply_json(j->x, 200, reply_of(c));
+    } else {
+        j->user = NULL; /* the reply's now */
+        prepare_run(j->x, (size_t)c->n_in * c->n_embd * sizeof(float), write_reply, send_reply, c);
+    }
 }
 
 static void on_released(job *j) { drop(j->user); }

@@ -81,7 +81,7 @@ json_t *openai_logprobs_new(bool chat) {
 }
 
 bool openai_logprobs_add(json_t *all, json_t *entry, bool chat) {
-    if (chat) return !json_array_append_new(all, entry);
+    if (chat || !all) return !json_array_append_new(all, entry);
     const char *key;
     json_t *v;
     bool ok = entry != NULL;

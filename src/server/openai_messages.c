@@ -117,7 +117,12 @@ static json_t *arguments_of(reader *r, size_t k, json_t *v) {
     char where[64];
     if (v && json_is_object(v)) return json_incref(v);
     json_t *parsed = NULL;
-    if (json_is_string(v)) parsed = json_loadb(json_string_value(v), json_string_length(v), JSON_ALLOW_NUL, NULL);
+    json_error_t e;
+    const str text = {json_string_value(v), json_string_length(v)};
+    if (json_is_string(v) && json_read(&parsed, text, JSON_ALLOW_NUL, &e) == ERR_NOMEM) {
+        r->no_memory = true;
+        return NULL;
+    }
     if (parsed && json_is_object(parsed)) {
         if (wants_objects(r)) return parsed;
         json_decref(parsed);
@@ -153,7 +158,7 @@ static json_t *copy_calls(reader *r, json_t *calls) {
     json_t *out = json_array();
     for (size_t k = 0; k < json_array_size(calls) && !r->c->f.failed; k++) {
         json_t *v = copy_call(r, k, json_array_get(calls, k));
-        if (!out || !v || json_array_append_new(out, v)) r->no_memory = true;
+        if (json_array_append_new(out, v)) r->no_memory = true; /* takes v where there is no out too */
     }
     return out;
 }
@@ -196,7 +201,7 @@ static json_t *copy_messages(reader *r) {
     json_t *out = json_array();
     for (r->at = 0; r->at < json_array_size(v) && !r->c->f.failed; r->at++) {
         json_t *m = copy_message(r, json_array_get(v, r->at));
-        if (!out || !m || json_array_append_new(out, m)) r->no_memory = true;
+        if (json_array_append_new(out, m)) r->no_memory = true;
     }
     return out;
 }

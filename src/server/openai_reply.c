@@ -136,7 +136,7 @@ static void gather_tag(openai_call *c, openai_choice *o, int32_t id) {
 
 static void keep_logprob(openai_call *c, openai_choice *o, json_t *entry) {
     if (!o->logprobs) o->logprobs = openai_logprobs_new(c->chat);
-    if (!o->logprobs || !openai_logprobs_add(o->logprobs, entry, c->chat)) c->no_memory = true;
+    if (!openai_logprobs_add(o->logprobs, entry, c->chat)) c->no_memory = true;
 }
 
 static void flush_pending(openai_call *c, openai_choice *o) {

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <sys/random.h>
 
-enum { STOPS_MOST = 64, STOP_BYTES = 4096, BIAS_LIMIT = 1000000 };
+enum { STOPS_MOST = 64, STOP_BYTES = 4096, BIAS_LIMIT = 1000000, BIAS_TEXT_BYTES = 64 << 10 };
 
 static void read_float(fields *f, const char *name, double lo, double hi, float *out) {
     double v;
@@ -56,7 +56,7 @@ static void read_stop(fields *f, rf_request_params *p, sampler_lists *lists) {
 typedef struct {
     fields *f;
     rf_logit_bias *item;
-    size_t n, cap;
+    size_t n, cap, n_text; /* n_text: bytes of words so far, which are tokenized on the loop */
 } bias_list;
 
 static void add_bias(bias_list *l, int64_t id, float bias) {
@@ -67,9 +67,13 @@ static void add_bias(bias_list *l, int64_t id, float bias) {
     }
     if (l->n == l->cap) {
         const size_t cap = l->cap ? 2 * l->cap : 16;
-        rf_logit_bias *more = cap <= 4u * (size_t)n_vocab + 16 ? mem_resize(l->item, cap * sizeof *more) : NULL;
-        if (!more) {
+        if (cap > 4u * (size_t)n_vocab + 16) {
             fields_bad(l->f, "logit_bias", "has too many entries");
+            return;
+        }
+        rf_logit_bias *more = mem_resize(l->item, cap * sizeof *more);
+        if (!more) {
+            fields_no_memory(l->f, "the biases");
             return;
         }
         l->item = more;
@@ -82,6 +86,11 @@ static void add_text_bias(bias_list *l, const char *text, size_t n, float bias) 
     int32_t *ids;
     size_t n_ids;
     rf_error e;
+    l->n_text += n;
+    if (l->n_text > BIAS_TEXT_BYTES) {
+        fields_bad(l->f, "logit_bias", "has more than %d bytes of words: give token ids", BIAS_TEXT_BYTES);
+        return;
+    }
     if (!rf_tokenize(l->f->app->model, text, n, RF_NO_SPECIAL, &ids, &n_ids, &e)) {
         fields_failed(l->f, "logit_bias", &e);
         return;

@@ -7,7 +7,8 @@
 #include <stdint.h>
 
 uint64_t check_heap_calls(void);
-bool check_sanitized(void);        /* slow: tests take their short form */
-bool check_thread_sanitized(void); /* slower still, and about threads alone */
+uint64_t check_heap_calls_here(void); /* of the calling thread */
+bool check_sanitized(void);           /* slow: tests take their short form */
+bool check_thread_sanitized(void);    /* slower still, and about threads alone */
 
 #endif
