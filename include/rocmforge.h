@@ -100,7 +100,7 @@ typedef struct {
     uint32_t kv_tokens;       /* tokens the KV cache holds, for all sequences; 0: context * parallel */
     bool kv_shrink;           /* kv_tokens 0 only: take less where that does not fit, one context at least; see info */
     const char *kv_preset;    /* "small", "medium", "large": page size and bytes of the cache; NULL: by context */
-    uint32_t queue;           /* most requests that wait; more are refused with request.queue_full; 0: 1000 */
+    uint32_t queue;           /* most requests beyond `parallel`; more are refused with request.queue_full; 0: 1000 */
     const char *chunking;     /* prompts are read in chunks: "adaptive" (NULL), "fixed", "none" (whole ubatches) */
     uint32_t chunk;           /* fixed: tokens of prompts a step; 0: 128 */
     uint32_t step_ms;         /* adaptive: a step beside running generations shall last no longer; 0: 100 */

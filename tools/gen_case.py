@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes src/text/case_tables.c: upper, lower and title case of every character that has one, from Python's own Unicode.
+"""Writes src/text/case_tables.c: upper, lower and title case of every character that has one, and which are lower or upper
+case, from Python's own Unicode.
 
     tools/gen_case.py > src/text/case_tables.c
 """
@@ -32,11 +33,16 @@ for name in ("lower", "upper", "title"):
         to = getattr(chr(cp), name)()
         if len(to) > 1:
             several.append((cp, ("lower", "upper", "title").index(name), [ord(c) for c in to] + [0] * (3 - len(to))))
-        elif to != chr(cp):
-            if name == "title" and to == chr(cp).upper():
-                continue
+        elif to != (chr(cp).upper() if name == "title" else chr(cp)):
             pairs.append((cp, ord(to) - cp))
     rows = runs(pairs)
+    print(f"const case_run case_{name}[] = {{")
+    for i in range(0, len(rows), 6):
+        print("    " + " ".join("{%d, %d, %d, %d}," % tuple(r) for r in rows[i:i + 6]))
+    print("};")
+    print(f"const size_t n_case_{name} = sizeof case_{name} / sizeof *case_{name};\n")
+for name, has in (("is_lower", str.islower), ("is_upper", str.isupper)):
+    rows = runs([(cp, 0) for cp in range(0x110000) if not 0xD800 <= cp < 0xE000 and has(chr(cp))])
     print(f"const case_run case_{name}[] = {{")
     for i in range(0, len(rows), 6):
         print("    " + " ".join("{%d, %d, %d, %d}," % tuple(r) for r in rows[i:i + 6]))

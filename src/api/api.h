@@ -19,7 +19,8 @@ typedef struct {
     status code;
     err why;
 } api_chat;
-status api_chat_open(api_chat *c, str source, err *e); /* fails for want of memory only */
+/* source.p NULL: there is none. Fails for want of memory only. */
+status api_chat_open(api_chat *c, str source, err *e);
 void api_chat_close(api_chat *c);
 
 struct rf_model {

@@ -138,13 +138,14 @@ void rf_engine_close(rf_engine *g) {
 
 uint32_t rf_engine_context(const rf_engine *g) { return g->shape.context; }
 
-/* Why it failed for good, or NULL: a new string. */
+/* Why it failed for good, or why every request fails for now: its file is not what it was. NULL: neither. A new string. */
 static json_t *why_dead(const rf_engine *g) {
+    err e;
     pthread_mutex_t *lock = (pthread_mutex_t *)&g->lock; /* no engine is const to begin with */
     pthread_mutex_lock(lock);
     json_t *why = g->dead.code ? json_string(g->dead.text) : NULL;
     pthread_mutex_unlock(lock);
-    return why;
+    return why || exec_check_file(g->x, &e) == OK ? why : json_string(e.text);
 }
 
 char *rf_engine_info(const rf_engine *g) {

@@ -13,7 +13,8 @@ uint32_t rf_model_n_embd(const rf_model *m) { return m->info.d_model; }
 static str own_source(const rf_model *m) {
     str s = {0};
     const gguf_kv *kv = gguf_find(m->file, "tokenizer.chat_template");
-    if (!kv || kv->type != GGUF_STRING || gguf_get_str(m->file, "tokenizer.chat_template", &s, NULL)) s = (str){0};
+    if (!kv || kv->type != GGUF_STRING || gguf_get_str(m->file, "tokenizer.chat_template", &s, NULL) || !s.n)
+        s = (str){0};
     return s;
 }
 
@@ -25,7 +26,7 @@ const char *rf_model_template(const rf_model *m, size_t *n) {
 
 status api_chat_open(api_chat *c, str source, err *e) {
     *c = (api_chat){0};
-    c->code = source.n
+    c->code = source.p
                   ? template_parse(&c->parsed, source, &c->why)
                   : fail(&c->why, ERR_NO_TEMPLATE, "the model's file has no chat template (tokenizer.chat_template)");
     if (c->code != ERR_NOMEM) return OK;

@@ -37,6 +37,22 @@ static void put(answer *w, const char *p, size_t n) {
     if (!cli_put(p, n)) w->deaf = true;
 }
 
+/* A terminal gets no control characters of a model: they could do anything there. */
+static void put_text(answer *w, const char *p, size_t n) {
+    if (!isatty(STDOUT_FILENO)) {
+        put(w, p, n);
+        return;
+    }
+    for (size_t at = 0; at < n;) {
+        size_t end = at;
+        while (end < n && ((unsigned char)p[end] >= 32 || p[end] == '\n' || p[end] == '\t') && p[end] != 127 &&
+               !(p[end] == '\xc2' && end + 1 < n && (unsigned char)p[end + 1] < 0xA0)) /* U+0080 to U+009F */
+            end++;
+        if (end > at) put(w, p + at, end - at);
+        at = end + (end < n && p[end] == '\xc2' ? 2 : 1);
+    }
+}
+
 static void dim(answer *w, bool on) {
     if (w->dimmed == on) return;
     w->dimmed = on;
@@ -50,7 +66,7 @@ static void show(answer *w, bool thinking, size_t from) {
     const strbuf *b = thinking ? &w->thinking : &w->text;
     if (b->n == from || !w->show || (thinking && !w->show_think)) return;
     dim(w, thinking);
-    put(w, b->p + from, b->n - from);
+    put_text(w, b->p + from, b->n - from);
 }
 
 void answer_add_part(answer *w, bool thinking, const char *p, size_t n) {
@@ -142,21 +158,34 @@ const char *answer_finish_name(rf_finish f) {
 static double per_second(double n, int64_t us) { return us > 0 ? n * 1e6 / (double)us : 0; }
 static uint32_t steps_of(const answer *w) { return w->n_predicted ? w->n_predicted - 1 : 0; }
 
+static void put_json(json_t *obj, const char *key, json_t *v) { /* takes v; what is not known is left out */
+    if (v) json_object_set_new(obj, key, v);
+}
+
+static json_t *timings_of(const answer *w) {
+    json_t *v = json_object();
+    put_json(v, "load_ms", json_incref(json_object_get(w->info, "load_ms")));
+    put_json(v, "prompt_ms", json_real((double)w->prompt_us / 1e3));
+    put_json(v, "prompt_per_second", json_real(per_second(w->n_prompt - w->n_cached, w->prompt_us)));
+    put_json(v, "predicted_ms", json_real((double)w->predicted_us / 1e3));
+    put_json(v, "predicted_per_second", json_real(per_second(steps_of(w), w->predicted_us)));
+    return v;
+}
+
 static int print_json(const answer *w) {
-    uint32_t read = w->n_prompt - w->n_cached;
-    json_t *timings = json_pack("{sf sf sf sf}", "prompt_ms", (double)w->prompt_us / 1e3, "prompt_per_second",
-                                per_second(read, w->prompt_us), "predicted_ms", (double)w->predicted_us / 1e3,
-                                "predicted_per_second", per_second(steps_of(w), w->predicted_us));
-    json_t *load = json_object_get(w->info, "load_ms"), *device = json_object_get(w->info, "device");
-    if (load) json_object_set(timings, "load_ms", load);
-    json_t *v = json_pack("{so sO si si si ss sI so}", "text", json_text(w->text.p ? w->text.p : "", w->text.n),
-                          "tokens", w->tokens, "prompt_tokens", (int)w->n_prompt, "completion_tokens",
-                          (int)w->n_predicted, "cached_tokens", (int)w->n_cached, "finish_reason",
-                          answer_finish_name(w->finish), "seed", (json_int_t)w->seed, "timings", timings);
-    if (v && device) json_object_set(v, "device", device);
-    if (v) json_object_set_new(v, "warnings", w->warnings ? json_incref(w->warnings) : json_array());
-    if (v && w->thinking.n) json_put(v, str_of("reasoning_content"), json_text(w->thinking.p, w->thinking.n));
-    if (v && w->logprobs) json_object_set(v, "logprobs", w->logprobs);
+    json_t *v = json_object();
+    put_json(v, "text", json_text(w->text.p ? w->text.p : "", w->text.n));
+    put_json(v, "tokens", json_incref(w->tokens));
+    put_json(v, "prompt_tokens", json_integer(w->n_prompt));
+    put_json(v, "finish_reason", json_string(answer_finish_name(w->finish)));
+    put_json(v, "seed", json_integer((json_int_t)w->seed));
+    put_json(v, "timings", timings_of(w));
+    put_json(v, "device", json_incref(json_object_get(w->info, "device")));
+    put_json(v, "warnings", w->warnings ? json_incref(w->warnings) : json_array());
+    put_json(v, "completion_tokens", json_integer(w->n_predicted));
+    put_json(v, "cached_tokens", json_integer(w->n_cached));
+    if (w->thinking.n) put_json(v, "reasoning_content", json_text(w->thinking.p, w->thinking.n));
+    put_json(v, "logprobs", json_incref(w->logprobs));
     return cli_print_json(v);
 }
 

@@ -120,7 +120,7 @@ static int turn(chat *c) {
     json_decref(messages);
     int rc = answer_finish(&w);
     keep_answer(c, &w);
-    if (w.deaf) rc = EXIT_FAILED;
+    if (w.deaf) rc = EXIT_FAILED, c->deaf = true;
     answer_free(&w);
     return rc;
 }
@@ -188,6 +188,14 @@ static line_result read_message(chat *c, strbuf *out, bool *fenced) {
     return got;
 }
 
+bool chat_goes_on(chat *c, int rc) {
+    bool person = line_on_terminal(c->lines), stopped = rc == EXIT_INTERRUPTED && person;
+    int sig = cli_interrupted_by();
+    if (stopped && (sig == SIGTERM || sig == SIGHUP)) stopped = false;
+    if (rc && !stopped && (!person || rc == EXIT_INTERRUPTED || c->deaf)) c->failed = rc;
+    return !c->deaf && (stopped || rc != EXIT_INTERRUPTED);
+}
+
 static bool blank(const strbuf *s) { return s->n == 0 || strspn(s->p, " \t\r\n") == s->n; }
 
 /* One message or command: false when the conversation ends. */
@@ -195,9 +203,7 @@ static bool handle(chat *c, const strbuf *said, bool fenced) {
     if (blank(said)) return true;
     if (said->p[0] == '/' && !fenced) return chat_command(c, said->p);
     int rc = chat_say(c, (str){said->p, said->n});
-    bool stopped = rc == EXIT_INTERRUPTED && line_on_terminal(c->lines) && cli_interrupted_by() != SIGTERM;
-    if (rc && !stopped) c->failed = rc;
-    return stopped || rc != EXIT_INTERRUPTED;
+    return chat_goes_on(c, rc);
 }
 
 /* From a terminal: Ctrl-C drops the line, or stops the answer; twice at an empty prompt it ends the conversation. */
@@ -234,6 +240,8 @@ static int read_options(chat *c, const args *a) {
     if (a->stream && a->json) return cli_usage("usage.argument", "give --stream or --json, not both");
     if (a->json && !a->prompt) return cli_usage("usage.argument", "--json is for one turn: give -p TEXT, too");
     if (a->top_logprobs >= 0 && !a->json) return cli_usage("usage.argument", "--top-logprobs goes with --json");
+    if (a->top_logprobs >= 0 && a->host)
+        return cli_usage("usage.argument", "--top-logprobs: not together with --host here; generate has both");
     if (a->template_kwargs && !(c->kwargs = json_loads(a->template_kwargs, JSON_REJECT_DUPLICATES, &where)))
         return bad_kwargs(where.text);
     if (c->kwargs && !json_is_object(c->kwargs)) return bad_kwargs("it is none");

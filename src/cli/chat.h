@@ -21,12 +21,14 @@ typedef struct {
     uint32_t n_regen;           /* of the last answer: each has another seed */
     uint32_t n_used, n_context; /* tokens, after the last answer; 0: not known */
     line_reader *lines;
-    int failed; /* exit status of a turn that failed */
+    bool deaf;  /* standard output is gone */
+    int failed; /* exit status of a turn that failed; a person at a terminal has seen it, and ends with 0 */
 } chat;
 
 /* Says something and prints what comes back; both are kept in the conversation. The exit status of that. */
 int chat_say(chat *c, str text);
-int chat_again(chat *c); /* another answer to what was said last */
+int chat_again(chat *c);            /* another answer to what was said last */
+bool chat_goes_on(chat *c, int rc); /* after a turn of this exit status */
 const char *chat_model_name(const chat *c);
 
 /* A line that begins with a slash. false: the conversation ends. */

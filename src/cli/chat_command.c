@@ -22,8 +22,7 @@ static bool run_clear(chat *c, const char *rest) {
 static bool run_regen(chat *c, const char *rest) {
     (void)rest;
     int rc = chat_again(c);
-    if (rc && rc != EXIT_USAGE && rc != EXIT_INTERRUPTED) c->failed = rc;
-    return true;
+    return rc == EXIT_USAGE || chat_goes_on(c, rc);
 }
 
 static bool run_system(chat *c, const char *rest) {

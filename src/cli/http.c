@@ -109,7 +109,7 @@ typedef struct {
     long status;
     bool ended, too_long;
     int64_t retry_ms; /* -1: the server did not say */
-} exchange;
+} transfer;
 
 static bool good_type(CURL *curl, const char *want) {
     char *type = NULL;
@@ -118,7 +118,7 @@ static bool good_type(CURL *curl, const char *want) {
 }
 
 static size_t on_data(char *p, size_t size, size_t n, void *user) {
-    exchange *x = user;
+    transfer *x = user;
     n *= size;
     curl_easy_getinfo(x->h->curl, CURLINFO_RESPONSE_CODE, &x->status);
     bool good = x->status == 200 && good_type(x->h->curl, x->call->type);
@@ -135,7 +135,7 @@ static size_t on_data(char *p, size_t size, size_t n, void *user) {
 
 static size_t on_header(char *p, size_t size, size_t n, void *user) {
     static const char ms[] = "retry-after-ms:", seconds[] = "retry-after:";
-    exchange *x = user;
+    transfer *x = user;
     char line[64] = "";
     n *= size;
     if (n >= sizeof line) return n;
@@ -149,7 +149,7 @@ static size_t on_header(char *p, size_t size, size_t n, void *user) {
     return n;
 }
 
-static struct curl_slist *headers_of(const exchange *x) {
+static struct curl_slist *headers_of(const transfer *x) {
     char id[160];
     struct curl_slist *all = curl_slist_append(NULL, "Expect:");
     if (x->call->body) all = curl_slist_append(all, "Content-Type: application/json");
@@ -158,7 +158,7 @@ static struct curl_slist *headers_of(const exchange *x) {
     return x->call->request_id ? curl_slist_append(all, id) : all;
 }
 
-static void prepare(exchange *x, const char *url, struct curl_slist *headers, char *why) {
+static void prepare(transfer *x, const char *url, struct curl_slist *headers, char *why) {
     CURL *c = x->h->curl;
     const http_call *call = x->call;
     curl_easy_reset(c);
@@ -171,6 +171,8 @@ static void prepare(exchange *x, const char *url, struct curl_slist *headers, ch
     curl_easy_setopt(c, CURLOPT_ERRORBUFFER, why);
     curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, 10000L);
     curl_easy_setopt(c, CURLOPT_TCP_KEEPALIVE, 1L);
+    curl_easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, 1L); /* servers ping while a request waits */
+    curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME, (long)HTTP_SILENCE_SECONDS);
     if (call->timeout_ms) curl_easy_setopt(c, CURLOPT_TIMEOUT_MS, (long)call->timeout_ms);
     if (x->h->cacert) curl_easy_setopt(c, CURLOPT_CAINFO, x->h->cacert);
     if (!strcmp(call->method, "POST")) curl_easy_setopt(c, CURLOPT_POSTFIELDS, call->body ? call->body : "");
@@ -181,7 +183,7 @@ static void prepare(exchange *x, const char *url, struct curl_slist *headers, ch
 }
 
 /* Until the reply is whole, or `go_on` says no. */
-static CURLcode drive(exchange *x) {
+static CURLcode drive(transfer *x) {
     CURLM *m = x->h->multi;
     CURLcode rc = CURLE_OK;
     int running = 1, left;
@@ -200,7 +202,7 @@ static CURLcode drive(exchange *x) {
 }
 
 /* --- what went wrong ---------------------------------------------------------------------------------------------------- */
-static bool explain_curl(const exchange *x, CURLcode rc, const char *why, rf_error *e) {
+static bool explain_curl(const transfer *x, CURLcode rc, const char *why, rf_error *e) {
     const char *url = x->h->url.p, *text = *why ? why : curl_easy_strerror(rc);
     switch (rc) {
     case CURLE_COULDNT_RESOLVE_HOST:
@@ -214,7 +216,7 @@ static bool explain_curl(const exchange *x, CURLcode rc, const char *why, rf_err
     case CURLE_SSL_CERTPROBLEM:
         return bad(e, "remote.tls", "%.200s: %.200s; --cacert FILE names certificates to trust", url, text);
     case CURLE_OUT_OF_MEMORY: return bad(e, "memory.exhausted", "no memory for a request");
-    case CURLE_OPERATION_TIMEDOUT: return bad(e, "remote.connect", "%.200s: no answer in time: %.200s", url, text);
+    case CURLE_OPERATION_TIMEDOUT: return bad(e, "remote.broken", "%.200s: no answer in time: %.200s", url, text);
     default: break;
     }
     if (x->too_long) return bad(e, "remote.reply", "%.200s: the reply is longer than %d bytes", url, HTTP_MOST_REPLY);
@@ -232,7 +234,7 @@ static void read_error_body(const strbuf *body, char *code, size_t n_code, char 
     json_decref(v);
 }
 
-static bool explain_status(const exchange *x, rf_error *e) {
+static bool explain_status(const transfer *x, rf_error *e) {
     char code[40] = "", text[400] = "";
     const char *url = x->h->url.p;
     read_error_body(&x->other, code, sizeof code, text, sizeof text);
@@ -251,7 +253,7 @@ static bool explain_status(const exchange *x, rf_error *e) {
     return bad(e, own ? own : "remote.refused", "%.200s answered %ld: %s", url, x->status, said);
 }
 
-static bool run_once(exchange *x, const char *url, rf_error *e) {
+static bool run_once(transfer *x, const char *url, rf_error *e) {
     char why[CURL_ERROR_SIZE] = "";
     struct curl_slist *headers = headers_of(x);
     prepare(x, url, headers, why);
@@ -267,7 +269,7 @@ static bool run_once(exchange *x, const char *url, rf_error *e) {
 }
 
 /* The time a full server asked for; false: no more tries, or it shall not be waited for. */
-static bool wait_to_retry(exchange *x, int tries) {
+static bool wait_to_retry(transfer *x, int tries) {
     enum { LONGEST_MS = 60000 };
     int64_t ms = x->retry_ms < 0 ? 1000 : x->retry_ms;
     if (x->status != 429 || tries >= HTTP_TRIES || ms > LONGEST_MS) return false;
@@ -281,7 +283,7 @@ static bool wait_to_retry(exchange *x, int tries) {
 }
 
 bool http_run(http *h, const http_call *call, strbuf *body, bool *ended, rf_error *e) {
-    exchange x = {.h = h, .call = call, .body = body, .retry_ms = -1};
+    transfer x = {.h = h, .call = call, .body = body, .retry_ms = -1};
     strbuf url = {0};
     strbuf_printf(&url, "%s%s", h->url.p, call->path);
     bool ok = false;

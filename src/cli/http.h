@@ -7,7 +7,7 @@
 #include "base/str.h"
 #include "cli/cli.h"
 
-enum { HTTP_TRIES = 4, HTTP_MOST_REPLY = 64 << 20 };
+enum { HTTP_TRIES = 4, HTTP_SILENCE_SECONDS = 300, HTTP_MOST_REPLY = 64 << 20 };
 
 typedef struct http http;
 

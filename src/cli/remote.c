@@ -77,6 +77,8 @@ static void fail_with(answer *w, const char *code, const char *text) {
     rf_error e = {.category = "Backend"};
     snprintf(e.code, sizeof e.code, "%s", code);
     snprintf(e.message, sizeof e.message, "%s", text);
+    for (char *p = e.message; *p; p++)
+        if ((unsigned char)*p < 32 || *p == 127) *p = ' '; /* a server's words, for a terminal */
     answer_fail(w, &e);
 }
 
@@ -354,6 +356,8 @@ static void take_context(remote *r, answer *w) {
 void remote_chat(remote *r, json_t *messages, json_t *kwargs, answer *w) {
     const args *a = w->a;
     json_t *body = sampling(a, w->seed);
+    json_decref(w->tokens); /* this dialect does not tell ids */
+    w->tokens = NULL;
     json_object_set(body, "messages", messages);
     json_object_set_new(body, "stream_options", json_pack("{sb}", "include_usage", 1));
     if (a->max_tokens >= 0) json_object_set_new(body, "max_tokens", json_integer(a->max_tokens));

@@ -14,13 +14,14 @@ static uint32_t n_common(const sched_request *a, const sched_request *b) {
 
 static uint32_t min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
-/* Who is computing the most of r's prompt, if waiting for it saves at least a page over what is computed by now. */
+/* Who is computing the most of r's prompt, if waiting for it saves at least a page over what is computed by now. Not one
+ * that wants a row at each position: it may be slow. */
 static void find_leader(sched *s, sched_request *r) {
     uint32_t known = 0, most = 0;
     for (sched_request *q = s->running.first; q; q = q->next) {
         uint32_t same = min_u32(n_common(q, r), r->n_log - 1), done = min_u32(same, q->n_done);
         if (done > known) known = done;
-        if (q->state != REQUEST_PREFILL || !q->keeps || same <= most) continue;
+        if (q->state != REQUEST_PREFILL || !q->keeps || request_wants_rows(q) || same <= most) continue;
         most = same;
         r->leader = q;
         r->leader_until = same;

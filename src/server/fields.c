@@ -40,6 +40,11 @@ void fields_no_memory(fields *f, const char *what) {
     refuse_body(f, 503, "memory.exhausted", "no memory for %s", what);
 }
 
+void fields_failed(fields *f, const char *name, const rf_error *e) {
+    if (!f->failed && e->http >= 500) f->fault = *e;
+    fields_bad(f, name, ": %s", e->message);
+}
+
 __attribute__((format(printf, 3, 4))) static void unsupported(fields *f, const char *name, const char *fmt, ...) {
     va_list args;
     va_start(args, fmt);
@@ -134,7 +139,10 @@ void fields_parse(fields *f, str content_type, str body) {
 }
 
 static bool reply_refusal(fields *f) {
-    reply_fail(f->x, f->http, f->code, f->param[0] ? f->param : NULL, "%s", f->message);
+    if (f->fault.code[0])
+        reply_error(f->x, &f->fault, NULL);
+    else
+        reply_fail(f->x, f->http, f->code, f->param[0] ? f->param : NULL, "%s", f->message);
     fields_close(f);
     return false;
 }

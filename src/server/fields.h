@@ -29,6 +29,7 @@ typedef struct {
     const char *code;        /* its reason code */
     double temperature_most; /* 2; a dialect that allows more sets it after fields_open */
     char param[64], message[256];
+    rf_error fault; /* ours, not the client's: told in the refusal's place. code empty: none */
 } fields;
 
 bool fields_open(fields *f, exchange *x); /* body must be a JSON object, Content-Type application/json */
@@ -48,7 +49,8 @@ void fields_refuse(fields *f, const char *name, const char *why);             /*
 /* 400 request.field. Give what follows the name in the message: "must be ...", or ": the reason ...". The first refusal is
  * the one told. */
 __attribute__((format(printf, 3, 4))) void fields_bad(fields *f, const char *name, const char *fmt, ...);
-void fields_no_memory(fields *f, const char *what); /* 503 */
+void fields_no_memory(fields *f, const char *what);                 /* 503 */
+void fields_failed(fields *f, const char *name, const rf_error *e); /* what the engine says of a field's value */
 
 /* Where a field is part of the dialect but its effect is not built: its neutral values pass, others are refused by name. */
 void fields_neutral(fields *f, const char *name, double neutral); /* a number */

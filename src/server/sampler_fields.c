@@ -83,7 +83,7 @@ static void add_text_bias(bias_list *l, const char *text, size_t n, float bias) 
     size_t n_ids;
     rf_error e;
     if (!rf_tokenize(l->f->app->model, text, n, RF_NO_SPECIAL, &ids, &n_ids, &e)) {
-        fields_bad(l->f, "logit_bias", ": %s", e.message);
+        fields_failed(l->f, "logit_bias", &e);
         return;
     }
     for (size_t i = 0; i < n_ids && !l->f->failed; i++) add_bias(l, ids[i], bias);
@@ -208,7 +208,7 @@ static void add_text(prompt *p, const json_t *v, unsigned flags) {
     size_t n;
     rf_error e;
     if (!rf_tokenize(p->f->app->model, json_string_value(v), json_string_length(v), flags, &ids, &n, &e)) {
-        fields_bad(p->f, p->name, ": %s", e.message);
+        fields_failed(p->f, p->name, &e);
         return;
     }
     if (grow_prompt(p, n) && n) memcpy(p->ids + p->n, ids, n * sizeof *ids);

@@ -16,7 +16,8 @@ typedef struct {
 } case_several; /* sorted by cp, then to */
 
 extern const case_run case_lower[], case_upper[], case_title[]; /* title: only where it is not the upper case */
-extern const size_t n_case_lower, n_case_upper, n_case_title, n_case_many;
+extern const case_run case_is_lower[], case_is_upper[];         /* which are; delta 0 */
+extern const size_t n_case_lower, n_case_upper, n_case_title, n_case_is_lower, n_case_is_upper, n_case_many;
 extern const case_several case_many[];
 
 #endif

@@ -290,6 +290,10 @@ static jexpr *strings(jparser *p) { /* 'a' 'b' is one string */
         x->value.text = jtext_concat(p->r, x->value.text, p->tok.value.text);
         jparse_next(p);
     }
+    if (x && jrun_ok(p->r)) { /* renderings share it: nothing may be written to it, be it a count or what is added */
+        jtext_chars(x->value.text);
+        x->value.text->grows = NULL;
+    }
     return x;
 }
 

@@ -13,7 +13,7 @@ enum {
     JINJA_MAX_DEPTH = 256,          /* of nesting, in a template and in its evaluation */
     JINJA_MAX_TEXT = 16 << 20,      /* bytes of any text, the output among them */
     JINJA_MAX_MEMORY = 256 << 20,   /* bytes of a rendering */
-    JINJA_MAX_STEPS = 20 * 1000000, /* evaluated nodes, items, and 16 bytes of text each */
+    JINJA_MAX_STEPS = 10 * 1000000, /* evaluated nodes, items, and 16 bytes of text each */
     JINJA_MAX_RANGE = 100000        /* jinja2's own limit in its sandbox */
 };
 

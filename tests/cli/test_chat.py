@@ -3,6 +3,7 @@ import json
 import os
 import re
 import stat
+import subprocess
 
 import pytest
 
@@ -248,6 +249,15 @@ def test_a_message_that_is_too_long(refused, tiny, plain_template):
 @pytest.mark.smoke
 def test_bytes_that_are_no_text(tiny_talk):
     assert len(summaries(tiny_talk(["\udcff caf\u00e9".encode("utf-8", "surrogateescape").decode("latin-1")]).err)) == 1
+
+
+@pytest.mark.smoke
+def test_a_reader_that_leaves(binary, tiny, plain_template):
+    """Nobody listens: the rest of the conversation is not asked."""
+    line = f'yes of | "$RF" chat "$M" --chat-template-file "$T" --temp 0 -n 4 --ignore-eos -q | head -c 1; echo "${{PIPESTATUS[1]}}" >&2'
+    done = subprocess.run(["bash", "-c", line], capture_output=True, timeout=120,
+                          env={**os.environ, "RF": str(binary), "M": str(tiny("llama")), "T": str(plain_template)})
+    assert len(done.stdout) == 1 and done.stderr == b"1\n"
 
 
 # --- on a terminal --------------------------------------------------------------------------------------------------------

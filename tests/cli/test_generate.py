@@ -7,7 +7,8 @@ QUIET = ("--temp", "0", "-q")
 def test_json_has_the_promised_keys(rocmforge, rocmforge_json, smollm2):
     args = ("generate", smollm2, "-p", "The capital of France is", "-n", "6", "--temp", "0")
     got = rocmforge_json(*args, "--json", "-s", "7")
-    assert list(got) == ["text", "tokens", "prompt_tokens", "finish_reason", "seed", "timings", "device", "warnings"]
+    assert list(got) == ["text", "tokens", "prompt_tokens", "finish_reason", "seed", "timings", "device", "warnings",
+                         "completion_tokens", "cached_tokens"]
     assert set(got["timings"]) == {"load_ms", "prompt_ms", "prompt_per_second", "predicted_ms", "predicted_per_second"}
     assert got["seed"] == 7 and got["prompt_tokens"] == 5 and len(got["tokens"]) == 6 and got["finish_reason"] == "length"
     assert got["device"]["kind"] == "cpu" and got["device"]["reason"] and got["warnings"] == []

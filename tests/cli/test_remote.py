@@ -95,7 +95,7 @@ def test_chat_gives_the_same_there(server, rocmforge, rocmforge_json, smollm2):
         assert there.stdout == here.stdout and len(there.stdout) > 2
     args = ("-p", "Hello", "-n", "6", "--temp", "0", "--json", "--seed", "4")
     there, here = rocmforge_json("chat", "--host", server.url, *args), rocmforge_json("chat", smollm2, *args)
-    for key in ("text", "prompt_tokens", "completion_tokens", "finish_reason", "seed"):
+    for key in ("text", "prompt_tokens", "completion_tokens", "finish_reason", "seed", "device", "warnings"):
         assert there[key] == here[key], key
 
 
@@ -431,6 +431,7 @@ def test_what_is_the_servers_to_choose(refused, option):
     for mode in MODES:
         assert option[0] in refused("usage.argument", mode, "--host", "http://127.0.0.1:1", "-p", "x", *option, status=2)
     refused("usage.argument", "generate", "m", "-p", "x", "--api-key", "k", status=2)
+    refused("usage.argument", "chat", "--host", "http://127.0.0.1:1", "-p", "x", "--json", "--top-logprobs", "1", status=2)
 
 
 @pytest.mark.smoke
@@ -454,3 +455,30 @@ def test_a_turn_that_failed_can_be_said_again(fake, rocmforge):
     assert done.out == "Hello\nHello\n" and "/regen says it again" in done.err
     sent = [[m["content"] for m in json.loads(a[3])["messages"]] for a in fake.asked]
     assert sent == [["one"], ["one"], ["one", "Hello", "two"]]
+
+
+@pytest.mark.smoke
+def test_a_terminal_gets_no_control_characters(fake, rocmforge, binary):
+    said = "a\x1b[2Jb\x07c\u009b5n\x7fd\u00e9\tf\n"
+    body = event({"content": said, "stop": False}) + event({"content": "", "stop": True, "stop_type": "eos"})
+    assert rocmforge(*ask("generate", fake.will((200, SSE, body)), "-q")).out == said + "\n", "a pipe gets it as it is"
+    fake.will((200, SSE, body))
+    with Terminal(binary, *ask("generate", fake), "-q") as t:
+        assert t.end() == 0 and t.text == "a[2Jbc5nd\u00e9\tf\n\n"
+    fake.will((200, SSE, event({"error": {"message": "x\x1b[2Jy", "code": "backend.device"}})))
+    assert "x [2Jy" in rocmforge(*ask("generate", fake), status=1).err
+
+
+@pytest.mark.smoke
+def test_a_person_has_seen_what_failed(fake, binary):
+    fake.will((500, {}, b""), (200, SSE, GOOD["chat"]))
+    with Terminal(binary, "chat", "--host", fake.url, "--no-history") as t:
+        t.expect("> ")
+        t.type("Hi\n")
+        t.expect("error[remote.refused]")
+        t.expect("> ")
+        t.type("/regen\n")
+        t.expect("Hello\n")
+        t.expect("> ")
+        t.type("\x04")
+        assert t.end() == 0

@@ -450,3 +450,20 @@ def test_language(tmp_path):
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         found = [f for f in pool.map(one, enumerate(snippets())) if f]
     assert not found, "\n".join(found)
+
+
+def test_every_character(tmp_path):
+    """Case, classes and Python's form of all that this Python's Unicode assigns (ours is 14.0 for case, 15.1 for classes)."""
+    import unicodedata
+    chars = [chr(c) for c in range(1, 0x110000) if unicodedata.category(chr(c)) not in ("Cn", "Cs", "Co")
+             and not 0x3400 <= c < 0xd7a4 and not 0x20000 <= c < 0x32000]
+    source = ("{% for c in u %}{{ c.upper() }}{{ c.lower() }}{{ c.title() }}{{ [c, c.isalpha(), c.isspace(), c.isupper(), "
+              "c.islower(), c.strip()|length, c.splitlines()|length] }}\n{% endfor %}")
+    path = tmp_path / "t.jinja"
+    path.write_text(source)
+    for at in range(0, len(chars), 20000):
+        request = {"messages": [], "u": "".join(chars[at:at + 20000])}
+        want, (code, text, said) = wanted(source, request), ours(path, request)
+        assert code == 0, said
+        bad = [(a, b) for a, b in zip(want.split("\n"), text.decode().split("\n")) if a != b]
+        assert not bad, (len(bad), bad[:20])

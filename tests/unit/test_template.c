@@ -284,7 +284,7 @@ static const hostile bombs[] = {
     {"{{ ('\\n' * 100000)|indent(1000, blank=true) }}", "", 0, "", MUST_FAIL},
     {"{{ [1]|tojson(indent=10**9) }}", "", 0, "", MUST_FAIL},
     {"{{ [[[[[[[[1]]]]]]]]|tojson(indent=10**7) }}", "", 0, "", MUST_FAIL},
-    {"{{ [1, 2]|tojson(separators=('a' * 10000000, 'b')) }}{{ 1 }}", "", 0, "", MUST_RENDER},
+    {"{{ [1, 2]|tojson(separators=('a' * 1000000, 'b')) }}{{ 1 }}", "", 0, "", MUST_RENDER},
     {"{{ '%1000000000d' % 1 }}", "", 0, "", MAY_DO_EITHER},
     {"{{ '%.1000000000f' % 1.0 }}", "", 0, "", MAY_DO_EITHER},
     {"{{ '{:1000000000}'.format(1) }}", "", 0, "", MUST_FAIL},
@@ -543,6 +543,44 @@ static void test_memory_fails(void **state) {
     json_decref(v);
 }
 
+/* A template is shared: renderings at the same time write nothing to it (TSan sees that) and give the same. */
+enum { N_THREADS = 4 };
+typedef struct {
+    const chat_template *t;
+    const char *want;
+    bool bad;
+} shared_run;
+
+static void *render_shared(void *arg) {
+    shared_run *s = arg;
+    json_t *v = json_pack("{s[{ssss}]}", "messages", "role", "user", "content", "h\u00e9");
+    for (int i = 0; i < 50; i++) {
+        template_text out;
+        if (template_render(s->t, v, trusted, &out, NULL) || strcmp(out.text.p, s->want) != 0) s->bad = true;
+        template_text_free(&out);
+    }
+    json_decref(v);
+    return NULL;
+}
+
+static void test_threads_share_a_template(void **state) {
+    (void)state;
+    static const char source[] =
+        "{% set s = 'a' 'b' %}{% for m in messages %}{{ 'x' 'y' ~ m.content ~ s }}{{ ('\u00e9' 'b')|length }}"
+        "{{ '\u00e9b'[1] }}{{ 'ab'.center(4) }}{{ '%s' % s }}{{ s ~ s }}{% endfor %}";
+    chat_template *t;
+    pthread_t thread[N_THREADS];
+    shared_run run[N_THREADS];
+    assert_int_equal(template_parse(&t, str_of(source), NULL), OK);
+    for (int i = 0; i < N_THREADS; i++) {
+        run[i] = (shared_run){.t = t, .want = "xyh\u00e9ab2b ab ababab"};
+        assert_int_equal(pthread_create(&thread[i], NULL, render_shared, &run[i]), 0);
+    }
+    for (int i = 0; i < N_THREADS; i++) pthread_join(thread[i], NULL);
+    for (int i = 0; i < N_THREADS; i++) assert_false(run[i].bad);
+    template_free(t);
+}
+
 static void test_values_from_requests(void **state) {
     (void)state;
     template_text out;
@@ -576,6 +614,7 @@ int main(void) {
         cmocka_unit_test(test_errors_name_line_and_message),
         cmocka_unit_test(test_memory_fails),
         cmocka_unit_test(test_values_from_requests),
+        cmocka_unit_test(test_threads_share_a_template),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
