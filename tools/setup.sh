@@ -51,6 +51,12 @@ need_packages() {
     rm -f "$apt_log"
 }
 
+# want_packages KIND...: the same, but what cannot be had is said and done without; its tests are skipped.
+want_packages() {
+    missing=$(missing_packages "$@")
+    [ -z "$missing" ] || (need_packages "$@") || say "going on without: $missing"
+}
+
 # configure DIR OPTIONS...: a Meson build folder, made once; one left half made is made anew.
 configure() {
     dir=$1
