@@ -88,6 +88,18 @@ def test_what_is_ignored_is_told(server, path):
     assert "warnings" not in last_with_usage(server, path, {**body, limit: 2})
 
 
+def test_choices_share_one_reading_of_the_prompt(server):
+    """What the engine computed for four choices is the prompt once, and each choice's tokens."""
+    def computed():
+        return float(next(line for line in server.get("/metrics").text.splitlines() if line.startswith("rocmforge_step_tokens_total ")).split()[1])
+
+    ask = {"prompt": [3000 + i for i in range(300)], "max_tokens": 5, "temperature": 1.5, "seed": 4, "n": 4, "ignore_eos": True}
+    before = computed()
+    r = server.post("/v1/completions", ask).json
+    assert len(r["choices"]) == 4 and r["usage"]["prompt_tokens"] == 300 and r["usage"]["completion_tokens"] == 20
+    assert 300 + 16 <= computed() - before <= 300 + 4 * (5 + 32)  # at most a page's worth is read again by each
+
+
 # --- refusals -------------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("path", GENERATIONS)
 def test_400_names_the_field(server, path):
