@@ -51,6 +51,14 @@ need_packages() {
     rm -f "$apt_log"
 }
 
+# want_packages KIND...: the same, but what cannot be had is said and done without; its tests are skipped.
+want_packages() {
+    missing=$(missing_packages "$@")
+    [ -n "$missing" ] || return 0
+    say "installing packages, if they can be had: $missing"
+    (need_packages "$@") 2>/dev/null || say "they cannot be had here, going on without"
+}
+
 # configure DIR OPTIONS...: a Meson build folder, made once; one left half made is made anew.
 configure() {
     dir=$1

@@ -195,7 +195,8 @@ static int set_number(args *a, const option *o, const char *name, const char *va
 /* "16M", "4GiB": bytes, with a power of 1024 behind the number. */
 static int set_bytes(args *a, const option *o, const char *name, const char *value) {
     static const char units[] = "KMGT";
-    char *end;
+    char *end, why[64];
+    snprintf(why, sizeof why, "give %.0f to %.0f bytes", o->lo, o->hi);
     errno = 0;
     long long n = strtoll(value, &end, 10);
     if (end == value) return bad(name, value, "give a number of bytes, as 16M");
@@ -204,7 +205,7 @@ static int set_bytes(args *a, const option *o, const char *name, const char *val
     const char *rest = end + (unit != NULL);
     if (*rest && strcmp(rest, "iB") && strcmp(rest, "B")) return bad(name, value, "give a number of bytes, as 16M");
     if (errno == ERANGE || __builtin_mul_overflow(n, factor, &bytes) || (double)bytes < o->lo || (double)bytes > o->hi)
-        return bad(name, value, "out of range");
+        return bad(name, value, why);
     memcpy((char *)a + o->at, &bytes, sizeof bytes);
     return 0;
 }

@@ -205,6 +205,8 @@ static line_result read_terminal(line_reader *r, str *text) {
     pthread_sigmask(SIG_BLOCK, &block, &r->usual);
     int n = 0;
     r->why = LINE_END;
+    el_set(r->el, EL_PREP_TERM,
+           1); /* else the prompt comes first, and a Ctrl-D typed just then would be a NUL afterwards */
     const char *line = el_gets(r->el, &n);
     pthread_sigmask(SIG_SETMASK, &r->usual, NULL);
     if (line && n > 0) {

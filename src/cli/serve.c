@@ -66,22 +66,34 @@ static int read_files(setup *s, const args *a) {
     return s->chat_template ? 0 : EXIT_FAILED;
 }
 
-static int check_choice(const char *name, const char *value, const char *const *choices) {
+static int check_choice(const char *name, const char *value, const char *const choices[3]) {
     if (!value) return 0;
-    for (size_t i = 0; choices[i]; i++)
+    for (size_t i = 0; i < 3; i++)
         if (strcmp(value, choices[i]) == 0) return 0;
-    return cli_usage("usage.range", "%s %.80s is not one of those that --help lists", name, value);
+    return cli_usage("usage.range", "%s %.80s: give %s, %s or %s", name, value, choices[0], choices[1], choices[2]);
+}
+
+/* Refused rather than without effect. */
+static int check_together(const args *a) {
+    const char *chunking = a->chunking ? a->chunking : "adaptive";
+    if (a->chunk && strcmp(chunking, "fixed")) return cli_usage("usage.argument", "--chunk needs --chunking fixed");
+    if (a->step_ms && strcmp(chunking, "adaptive"))
+        return cli_usage("usage.argument", "--step-ms needs --chunking adaptive");
+    if (a->kv_cache_bytes && !a->kv_cache_dir)
+        return cli_usage("usage.argument", "--kv-cache-size needs --kv-cache-dir DIR");
+    return 0;
 }
 
 static int read_options(setup *s, const args *a) {
-    static const char *const chunkings[] = {"none", "fixed", "adaptive", NULL}, *const presets[] = {"small", "medium",
-                                                                                                    "large", NULL};
+    static const char *const chunkings[] = {"none", "fixed", "adaptive"}, *const presets[] = {"small", "medium",
+                                                                                              "large"};
     server_options *o = &s->opt;
     *o = server_defaults();
     s->quiet = a->quiet;
     int rc = a->addr ? read_addr(s, a->addr) : 0;
     if (!rc) rc = check_choice("--chunking", a->chunking, chunkings);
     if (!rc) rc = check_choice("--kv-preset", a->kv_preset, presets);
+    if (!rc) rc = check_together(a);
     if (a->host) o->host = a->host;
     if (a->port >= 0) o->port = (uint16_t)a->port;
     o->model_path = a->model;

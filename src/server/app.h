@@ -48,6 +48,7 @@ __attribute__((format(printf, 5, 6))) void reply_fail(exchange *x, int status, c
                                                       const char *fmt, ...);
 /* OpenAI's object {"error": {message, type, code, param}}, for events of streams. NULL: no memory. */
 json_t *reply_openai_error(const rf_error *e, const char *param);
+void reply_add_retry(exchange *x, int http);         /* Retry-After and retry-after-ms, for a 429 or 503 */
 void reply_json(exchange *x, int status, json_t *v); /* takes v; NULL: 503 memory.exhausted */
 
 #endif

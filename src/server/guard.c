@@ -93,7 +93,7 @@ static const char *origin_allowed(const guard *g, str origin) {
 
 static void add_cors(exchange *x, const char *origin) {
     exchange_add_header(x, "Access-Control-Allow-Origin", origin);
-    exchange_add_header(x, "Access-Control-Expose-Headers", "X-Request-Id, Retry-After");
+    exchange_add_header(x, "Access-Control-Expose-Headers", "X-Request-Id, Retry-After, retry-after-ms");
     if (strcmp(origin, "*")) exchange_add_header(x, "Vary", "Origin");
 }
 

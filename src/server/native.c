@@ -7,7 +7,8 @@
 static asked *read_fields(exchange *x) {
     asked *q = asked_open(x);
     if (!q) return NULL;
-    bool ignored, cache = true;
+    const bool streams = str_is(x->path, "/generate/stream");
+    bool stream = streams, cache = true;
     fields *f = &q->f;
     rf_request_params *p = &q->params;
     p->max_tokens = 100;
@@ -17,7 +18,7 @@ static asked *read_fields(exchange *x) {
     p->min_p = 0;
     fields_sampler(f, p, &q->lists);
     fields_integer(f, "max_tokens", 1, INT32_MAX, &p->max_tokens);
-    fields_bool(f, "stream", &ignored); /* the route says it */
+    if (fields_bool(f, "stream", &stream) && stream != streams) fields_ignore(f, "stream"); /* the route says it */
     fields_bool(f, "cache_prompt", &cache);
     p->no_cache = !cache;
     fields_timeout(f, &p->timeout_us);

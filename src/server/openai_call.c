@@ -144,7 +144,7 @@ static void read_response_format(openai_call *c) {
     if (!json_is_object(v) || !json_is_string(type))
         fields_bad(&c->f, "response_format", "must be an object with a \"type\"");
     else if (strcmp(json_string_value(type), "text"))
-        fields_bad(&c->f, "response_format.type", "can only be \"text\" yet");
+        fields_bad(&c->f, "response_format.type", "must be \"text\": JSON and schemas are not supported yet");
 }
 
 static void read_cache(openai_call *c) {

@@ -27,7 +27,8 @@ static void read_tool_choice(openai_call *c) {
     for (int i = 0; i < 2; i++) {
         const json_t *v = fields_any(&c->f, names[i]);
         const char *choice = json_string_value(v);
-        if (v && (!choice || strcmp(choice, "none"))) fields_refuse(&c->f, names[i], ": tools are not built yet");
+        if (v && (!choice || strcmp(choice, "none")))
+            fields_refuse(&c->f, names[i], "is not supported yet: tools are not built");
     }
 }
 
@@ -35,7 +36,8 @@ static void read_modalities(openai_call *c) {
     const json_t *v = fields_any(&c->f, "modalities");
     for (size_t i = 0; i < json_array_size(v); i++) {
         const char *name = json_string_value(json_array_get(v, i));
-        if (!name || strcmp(name, "text")) fields_refuse(&c->f, "modalities", "can only be \"text\" yet");
+        if (!name || strcmp(name, "text"))
+            fields_refuse(&c->f, "modalities", "must be [\"text\"]: others are not supported yet");
     }
     if (v && !json_array_size(v)) fields_bad(&c->f, "modalities", "must be a list of at least one");
 }

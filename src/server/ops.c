@@ -6,12 +6,14 @@
 #include <time.h>
 
 /* --- health ----------------------------------------------------------------------------------------------------------- */
-static json_t *engine_info(const app *a) {
-    char *text = rf_engine_info(a->engine);
+/* What the engine tells as text. Takes it. */
+static json_t *object_of(char *text) {
     json_t *v = text ? json_loads(text, 0, NULL) : NULL;
     rf_free(text);
     return json_is_object(v) ? v : (json_decref(v), json_object());
 }
+
+static json_t *engine_info(const app *a) { return object_of(rf_engine_info(a->engine)); }
 
 /* Why it is not quite well, in one word and a sentence; NULL: it is. */
 static const char *judge(const app *a, const rf_stats *s, const json_t *info, health *how) {
@@ -66,6 +68,8 @@ json_t *ops_health(const app *a, health *how) {
                           warnings, "limits", limits(a, &s), "totals", totals(a), "threads",
                           (int)json_integer_value(json_object_get(info, "threads")), "connections", (int)a->connections,
                           "uptime_seconds", (int)(time(NULL) - a->started_unix), "draining", a->draining);
+    json_object_set_new(json_object_get(json_object_get(v, "checks"), "cache"), "memory",
+                        object_of(rf_engine_memory(a->engine)));
     json_decref(info);
     return v;
 }
@@ -73,6 +77,7 @@ json_t *ops_health(const app *a, health *how) {
 static void run_health(app *a, exchange *x) {
     health how;
     json_t *v = ops_health(a, &how);
+    if (how == HEALTH_BAD) reply_add_retry(x, 503);
     reply_json(x, how == HEALTH_BAD ? 503 : 200, v);
 }
 
@@ -85,7 +90,7 @@ static void run_ready(app *a, exchange *x) {
     bool ready = how != HEALTH_BAD && !a->draining;
     json_t *v = json_pack("{sb ss ss*}", "ready", ready, "service", "rocmforge", "reason", ready ? NULL : why);
     json_decref(info);
-    if (!ready) exchange_add_header(x, "Retry-After", "60");
+    if (!ready) reply_add_retry(x, 503);
     reply_json(x, ready ? 200 : 503, v);
 }
 

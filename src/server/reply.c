@@ -49,7 +49,8 @@ static json_t *native_error(const rf_error *e, const char *param) {
     return v;
 }
 
-static void add_retry(exchange *x, int seconds) {
+void reply_add_retry(exchange *x, int http) {
+    const int seconds = http == 429 ? RETRY_SECONDS_FULL : RETRY_SECONDS_DOWN;
     char text[32];
     snprintf(text, sizeof text, "%d", seconds);
     exchange_add_header(x, "Retry-After", text);
@@ -79,7 +80,7 @@ void reply_error(exchange *x, const rf_error *e, const char *param) {
     as_sent.http = http;
     if (x->app->metrics) metrics_refused(x->app->metrics, http, e->code);
     log_refused(x->request_id, x->path, http, e->code);
-    if (http == 429 || http == 503) add_retry(x, http == 429 ? RETRY_SECONDS_FULL : RETRY_SECONDS_DOWN);
+    if (http == 429 || http == 503) reply_add_retry(x, http);
     reply_json(x, http, is_openai_form(x->path) ? reply_openai_error(&as_sent, param) : native_error(&as_sent, param));
 }
 

@@ -83,12 +83,32 @@ static bool try_address(const server_options *o, rf_error *e) {
     return ok || server_failed(e, ERR_LISTEN, "%s:%u: %s", o->host, o->port, strerror(why));
 }
 
+/* "*", "null", or "https://their.site:8443": what a browser sends has no path, and no slash at its end. */
+static bool is_origin(const char *o) {
+    const char *host = strstr(o, "://");
+    if (strcmp(o, "*") == 0 || strcmp(o, "null") == 0) return true;
+    return host && host > o && host[3] && !strpbrk(host + 3, "/ ?#,");
+}
+
+static bool check_names(const server_options *o, rf_error *e) {
+    for (uint32_t i = 0; i < o->n_cors; i++)
+        if (!is_origin(o->cors[i]))
+            return server_failed(e, ERR_RANGE, "--cors %s: give an origin as browsers send it, as https://their.site",
+                                 o->cors[i]);
+    for (uint32_t i = 0; i < o->n_allowed_hosts; i++)
+        if (strpbrk(o->allowed_hosts[i], "/ ,@?#"))
+            return server_failed(e, ERR_RANGE, "--allowed-host %s: give a name alone, as their.site",
+                                 o->allowed_hosts[i]);
+    return true;
+}
+
 bool server_check(const server_options *o, rf_error *e) {
     if (!guard_is_loopback(o->host) && !o->n_api_keys && !o->insecure)
         return server_failed(
             e, ERR_USAGE,
             "%s can be reached from other machines: give --api-key KEY (or --insecure, if anyone may ask)", o->host);
     if (!o->tls_cert != !o->tls_key) return server_failed(e, ERR_USAGE, "give --tls-cert and --tls-key, or neither");
+    if (!check_names(o, e)) return false;
     tls_context *t = o->tls_cert ? tls_context_new(o->tls_cert, o->tls_key, e) : NULL;
     tls_context_free(t);
     return (t || !o->tls_cert) && try_address(o, e);

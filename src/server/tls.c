@@ -38,7 +38,7 @@ static int no_password(char *buf, int size, int writing, void *user) {
 }
 
 static void refuse(rf_error *e, const char *what, const char *file) {
-    const char *why = ERR_reason_error_string(ERR_peek_last_error());
+    const char *why = ERR_reason_error_string(ERR_peek_error());
     ERR_clear_error();
     server_failed(e, ERR_TLS, "%s%s%s: %s", what, file ? " " : "", file ? file : "", why ? why : "not usable");
 }

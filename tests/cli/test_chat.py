@@ -4,6 +4,7 @@ import os
 import re
 import stat
 import subprocess
+import termios
 
 import pytest
 
@@ -401,6 +402,19 @@ def test_no_history(tiny_terminal, tmp_path):
 def test_a_history_that_cannot_be_kept(tiny_terminal, tmp_path):
     with tiny_terminal("--history-file", tmp_path / "absent" / "x") as t:
         t.expect("no history is kept")
+        t.expect("> ")
+        t.type(CTRL_D)
+        assert t.end() == 0
+
+
+@pytest.mark.smoke
+def test_a_prompt_takes_keys_at_once(tiny_terminal):
+    """Who sees the prompt may type: the terminal is past making lines of its own, where Ctrl-D would be lost."""
+    with tiny_terminal() as t:
+        for _ in range(20):
+            t.expect("> ")
+            assert not termios.tcgetattr(t.fd)[3] & termios.ICANON
+            t.type("/clear\n")
         t.expect("> ")
         t.type(CTRL_D)
         assert t.end() == 0

@@ -1,7 +1,7 @@
 """Every field of the native and llama.cpp's routes: its type and range, named when refused; and bodies that are no request.
 
-The tables are the contract: (route, body) -> status, and the field that the error names. After each file's worth of bad requests
-the golden request still gives its text.
+The tables are the contract: (route, body) -> status, and the field that the error names. After each the golden request
+still gives its text.
 """
 import json
 
@@ -243,6 +243,7 @@ FIELDS = [  # route, body, status, field named
 @pytest.mark.parametrize("number", range(len(FIELDS)), ids=lambda i: f"{i}-{FIELDS[i][0][1:]}-{FIELDS[i][3]}")
 def test_field(server, number):
     check(server, *FIELDS[number])
+    server.check()
 
 
 BODIES = [  # bytes, status
@@ -273,6 +274,7 @@ def test_body(server, number):
     assert r.status == status, r.text[:300]
     assert "prompt" not in r.json if status == 400 else r.json["finished"]
     r.body.decode("utf-8")
+    server.check()
 
 
 @pytest.mark.parametrize("value,status", [

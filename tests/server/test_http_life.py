@@ -564,9 +564,21 @@ def test_beyond_loopback_needs_a_key(rocmforge_serve, args, env):
     ["--port", "65536"], ["--port", "-1"], ["--port", "x"], ["--addr", "localhost:x"], ["--addr", "localhost:65536"],
     ["--addr", "localhost:"], ["--addr", "localhost:+1"], ["--max-body", "0"], ["--max-body", "16X"], ["--max-body", "2T"],
     ["--max-body", "-1"], ["--chunking", "some"], ["--kv-preset", "huge"], ["--api-key", ""], ["--parallel", "0"],
-    ["--timeout", "-1"], ["--trace-sample", "1.1"], ["--header-seconds", "0"], ["--queue", "0"], ["--cors", ""]])
+    ["--timeout", "-1"], ["--trace-sample", "1.1"], ["--header-seconds", "0"], ["--queue", "0"], ["--cors", ""],
+    ["--cors", "good.example"], ["--cors", "https://good.example/"], ["--cors", "https://good.example/x"], ["--cors", "://x"],
+    ["--allowed-host", "https://named.example"], ["--allowed-host", "a,b"]])
 def test_values(rocmforge_serve, args):
     assert "error[usage.range]" in rocmforge_serve(*args, status=2)
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("args, word", [
+    (["--chunk", "64"], "--chunking fixed"), (["--chunk", "64", "--chunking", "none"], "--chunking fixed"),
+    (["--step-ms", "50", "--chunking", "fixed"], "--chunking adaptive"), (["--kv-cache-size", "1G"], "--kv-cache-dir"),
+    (["--chunking", "some"], "give none, fixed or adaptive"), (["--kv-preset", "huge"], "give small, medium or large"),
+    (["--max-body", "0"], "give 1 to 1073741824 bytes"), (["--tls-cert", "x"], "--tls-key")])
+def test_what_is_refused_says_what_to_give(rocmforge_serve, args, word):
+    assert word in rocmforge_serve(*args, status=2)
 
 
 @pytest.mark.smoke

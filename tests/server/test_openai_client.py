@@ -59,7 +59,8 @@ def test_chat_without_usage_in_the_stream(client, model):
 
 
 def test_the_stream_helper(client, model):
-    with client.chat.completions.stream(model=model, messages=CHAT, max_tokens=200, temperature=0, stop=".") as stream:
+    whole = client.chat.completions.create(model=model, messages=CHAT, max_tokens=24, temperature=0).choices[0].message.content
+    with client.chat.completions.stream(model=model, messages=CHAT, max_tokens=200, temperature=0, stop=whole[-6:]) as stream:
         text = "".join(e.delta for e in stream if e.type == "content.delta")
         assert text == stream.get_final_completion().choices[0].message.content
 

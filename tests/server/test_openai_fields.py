@@ -260,6 +260,7 @@ def test_field(server, case):
     route, patch, status, param = case
     r = server.post(route, {**BASE[route], **patch})
     assert r.status == status, r.text[:500]
+    server.check()
     if status == 200:
         return
     error = r.json["error"]

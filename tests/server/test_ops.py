@@ -228,6 +228,9 @@ def test_health(server):
     cache = h["checks"]["cache"]
     assert cache["pages_used"] + cache["pages_cached"] + cache["pages_free"] == cache["pages_total"] == 128
     assert "active_sequences" in cache
+    memory = cache["memory"]
+    assert memory["bytes"] == memory["page_bytes"] * 128 == memory["bytes_per_token"] * 4096
+    assert 0 <= memory["fragmentation"] <= 1 and 0 <= memory["efficiency"] <= 1 and memory["page_table_bytes"] > 0
     assert h["device"]["kind"] == "cpu" and h["device"]["reason"]
     assert h["limits"]["context"] == 1024 and h["limits"]["parallel"] == 4
     assert h["draining"] is False and h["uptime_seconds"] >= 0 and h["model"] == MODEL
@@ -240,7 +243,7 @@ def test_draining_is_told(start):
     c, _ = start_long(server)
     server.process.send_signal(signal.SIGTERM)
     r = until(lambda: (r := server.get("/ready")).status == 503 and r)
-    assert r.json["ready"] is False and "drain" in r.json["reason"] and r.header("retry-after")
+    assert r.json["ready"] is False and "drain" in r.json["reason"] and r.header("retry-after") and r.header("retry-after-ms")
     h = server.get("/health")
     assert h.status == 200 and h.json["draining"] is True and h.json["status"] == "degraded"
     assert native(server).status == 503
