@@ -1,7 +1,7 @@
 /* A client's generation: one prompt, one to several choices, each an engine request. The engine's thread hands events over
  * through a ring of the job's own (nothing is allocated there while it has room) and wakes the loop; everything below is
  * called and calls back on the loop thread. Jobs are known by a number and by their request id, while they run and for a
- * while after (the last 1,000, ten minutes), for /status and /cancel in every dialect.
+ * while after (the last 1,000, 64 MiB of texts, ten minutes), for /status and /cancel in every dialect.
  * When the exchange's peer is gone the job is cancelled, and pruned like any other. */
 #ifndef ROCMFORGE_SERVER_JOB_H
 #define ROCMFORGE_SERVER_JOB_H

@@ -35,6 +35,7 @@ struct job_own {
     uint64_t received_unix_ns;
     int64_t received_us, ended_us, pinged_us;
     uint32_t n_cached;
+    size_t kept_bytes; /* of texts and tokens, once ended */
 };
 
 /* job.c */

@@ -7,7 +7,8 @@
 #include <uv.h>
 
 enum { KEPT_MOST = 1000, TICK_MS = 5000 };
-#define KEPT_US (INT64_C(600) * 1000000)
+#define KEPT_BYTES ((size_t)64 << 20)
+#define KEPT_US    (INT64_C(600) * 1000000)
 
 typedef struct {
     job_own *first, *last;
@@ -21,6 +22,7 @@ struct jobs {
     int n_handles; /* not yet closed */
     uint32_t last_id;
     job_list running, ended;
+    size_t kept_bytes; /* of those that ended */
     rf_request **retired;
     size_t n_retired, cap_retired;
 };
@@ -50,9 +52,11 @@ static void list_remove(job_list *l, job_own *o) {
 
 static void prune(jobs *all) {
     const int64_t old = clock_us() - KEPT_US;
-    while (all->ended.first && (all->ended.n > KEPT_MOST || all->ended.first->ended_us < old)) {
+    while (all->ended.first &&
+           (all->ended.n > KEPT_MOST || all->kept_bytes > KEPT_BYTES || all->ended.first->ended_us < old)) {
         job_own *o = all->ended.first;
         list_remove(&all->ended, o);
+        all->kept_bytes -= o->kept_bytes;
         job_free(o);
     }
 }
@@ -151,6 +155,10 @@ void jobs_drop(jobs *all, job_own *o) {
 void jobs_ended(jobs *all, job_own *o) {
     leave_running(all, o);
     list_append(&all->ended, o);
+    o->kept_bytes = 0;
+    for (uint32_t i = 0; i < o->j.n; i++)
+        o->kept_bytes += o->choice[i].text.n + o->choice[i].cap_tokens * sizeof *o->choice[i].tokens;
+    all->kept_bytes += o->kept_bytes;
 }
 
 void jobs_retire_request(jobs *all, rf_request *r) {
