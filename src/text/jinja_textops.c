@@ -46,7 +46,7 @@ jtext *jtext_replace(jrun *r, jtext *t, const jtext *what, const jtext *with, in
     jbuild b = {.r = r};
     size_t from = 0;
     if (count < 0) count = INT64_MAX; /* all */
-    if (what->n == 0) { /* between all characters */
+    if (what->n == 0) {               /* between all characters */
         for (; count != 0 && jrun_ok(r); count--) {
             jbuild_text(&b, with);
             if (from >= t->n) break;
