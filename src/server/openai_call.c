@@ -7,7 +7,7 @@
 
 enum { WORTH_A_THREAD = 64 * 1024 }; /* bytes of text: more would hold up the loop for milliseconds */
 
-openai_call *openai_call_new(app *a, exchange *x, bool chat) {
+static openai_call *call_new(app *a, exchange *x, bool chat) {
     openai_call *c = mem_zalloc(sizeof *c);
     if (!c) {
         reply_fail(x, 503, "memory.exhausted", NULL, "no memory for another request");
@@ -309,8 +309,23 @@ static void prepared(void *user, exchange *x) {
         openai_call_drop(c);
 }
 
-void openai_call_run(openai_call *c) {
+/* Renders where it is a chat, makes ids, starts the job. */
+static void call_run(openai_call *c) {
     if (c->split_reasoning) c->tags = reasoning_tags_of(template_of(c->app));
     const size_t n = c->chat ? c->x->body.n : openai_inputs_bytes(c->prompt, c->n_prompt);
     prepare_run(c->x, n, prepare, prepared, c);
+}
+
+void openai_call_serve(app *a, exchange *x, bool chat, void (*read_fields)(openai_call *c)) {
+    openai_call *c = call_new(a, x, chat);
+    if (!c) return;
+    c->fields_open = openai_check_model(&c->f);
+    if (c->fields_open) {
+        read_fields(c);
+        c->fields_open = fields_finish(&c->f);
+    }
+    if (c->fields_open)
+        call_run(c);
+    else
+        openai_call_drop(c);
 }

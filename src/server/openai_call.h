@@ -1,5 +1,5 @@
 /* One generation asked for in OpenAI's form, chat or text: what was asked (openai_call.c), its way to the engine, and the
- * reply, whole or as a stream of events (openai_reply.c). A call owns itself from openai_call_run on: it is freed when its
+ * reply, whole or as a stream of events (openai_reply.c). A call owns itself from the moment it runs: it is freed when its
  * job is released, or when it was refused. Loop thread; only `prepare` may run on another, while the loop leaves it alone. */
 #ifndef ROCMFORGE_SERVER_OPENAI_CALL_H
 #define ROCMFORGE_SERVER_OPENAI_CALL_H
@@ -53,11 +53,10 @@ struct openai_call {
     bool streaming, no_memory; /* streaming: the head was sent */
 };
 
-openai_call *openai_call_new(app *a, exchange *x, bool chat); /* NULL: it replied */
-void openai_call_fields(openai_call *c);                      /* those that chat and text share */
-void openai_call_drop(openai_call *c);                        /* frees one that was refused: replied by its caller */
-/* Renders where it is a chat, makes ids, starts the job. */
-void openai_call_run(openai_call *c);
+/* A route's whole way: the body is opened, read_fields checks what the route takes, then the call runs, or has replied. */
+void openai_call_serve(app *a, exchange *x, bool chat, void (*read_fields)(openai_call *c));
+void openai_call_fields(openai_call *c); /* those that chat and text share */
+void openai_call_drop(openai_call *c);   /* frees one that was refused: replied by its caller */
 
 /* openai_reply.c: what the job calls. */
 void openai_reply_event(job *j, const job_event *ev);

@@ -52,16 +52,4 @@ static void read_fields(openai_call *c) {
     fields_ignore(&c->f, "verbosity");
 }
 
-void openai_chat(app *a, exchange *x) {
-    openai_call *c = openai_call_new(a, x, true);
-    if (!c) return;
-    c->fields_open = openai_check_model(&c->f);
-    if (c->fields_open) {
-        read_fields(c);
-        c->fields_open = fields_finish(&c->f);
-    }
-    if (c->fields_open)
-        openai_call_run(c);
-    else
-        openai_call_drop(c);
-}
+void openai_chat(app *a, exchange *x) { openai_call_serve(a, x, true, read_fields); }

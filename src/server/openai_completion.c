@@ -25,16 +25,4 @@ static void read_fields(openai_call *c) {
         fields_bad(&c->f, "n", "times the prompts is %u: at most %d", c->n_prompt * c->n, OPENAI_MOST_PROMPTS);
 }
 
-void openai_completion(app *a, exchange *x) {
-    openai_call *c = openai_call_new(a, x, false);
-    if (!c) return;
-    c->fields_open = openai_check_model(&c->f);
-    if (c->fields_open) {
-        read_fields(c);
-        c->fields_open = fields_finish(&c->f);
-    }
-    if (c->fields_open)
-        openai_call_run(c);
-    else
-        openai_call_drop(c);
-}
+void openai_completion(app *a, exchange *x) { openai_call_serve(a, x, false, read_fields); }
