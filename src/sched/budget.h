@@ -6,7 +6,7 @@
 
 #include <stdint.h>
 
-enum { BUDGET_LEAST = 4, BUDGET_CLASSES = 14 };
+enum { BUDGET_LEAST = 1, BUDGET_CLASSES = 14 };
 
 typedef struct {
     double decode_us[BUDGET_CLASSES]; /* of a step of 1, 2, 3-4, 5-8, ... generations; 0: not seen yet */

@@ -66,13 +66,25 @@ static status load(backend *b, const plan *p, uint32_t device, const kv_layout *
     if (!s) s = map_block(&c->kv_block, &c->kv_bytes, kv->n_bytes, "the KV cache", e);
     if (!s) s = cpu_scratch_alloc(c, e);
     if (!s) s = cpu_weights_load(c, progress, ctx, e);
+    if (!s) c->kv_warm = warm_open(c->kv_block, c->kv_bytes);
     return s;
+}
+
+/* Pages are given out from the front: up to the last one that the step uses, the block is in use. */
+static size_t kv_in_use(const cpu_backend *c, const step_input *in) {
+    uint32_t last = 0;
+    for (uint32_t t = 0; t < in->n_tok; t++) {
+        uint32_t page = in->page_table[in->seq[t]][(uint32_t)in->pos[t] / c->kv->page_tokens];
+        if (page > last) last = page;
+    }
+    return (last + (size_t)1) * c->kv->page_bytes;
 }
 
 static status run(backend *b, const plan_segment *seg, const step_input *in, err *e) {
     (void)e;
     cpu_backend *c = (cpu_backend *)b;
     c->in = in;
+    warm_reach(c->kv_warm, kv_in_use(c, in));
     for (uint32_t i = 0; i < seg->n; i++) {
         const node *n = c->p->order[seg->first + i];
         if (n->rows != ROWS_OUT || in->n_out) cpu_run_node(c, n);
@@ -147,6 +159,7 @@ static void close_cpu(backend *b) {
     cpu_backend *c = (cpu_backend *)b;
     if (!c) return;
     pool_close(c->pool);
+    warm_close(c->kv_warm);
     mem_unmap(c->weight_block, c->weight_bytes);
     mem_unmap(c->act_block, c->act_bytes);
     mem_unmap(c->kv_block, c->kv_bytes);

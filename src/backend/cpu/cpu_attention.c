@@ -1,7 +1,8 @@
 /* Attention over pages. The unit of work is (block of a sequence's tokens) x (kv head): all query heads of the group meet
  * one chunk of 64 keys after the other, left to right, each chunk's keys and values converted to f32 once for all of them.
- * When there are too few units for the threads (a single long decode), a unit's chunks become work of their own; each
- * chunk's (m, l, o) is then kept apart and merged left to right afterwards: the same operations in the same order.
+ * When few units hold most of the work (a single long decode, a piece of a long prompt beside short decodes), their chunks
+ * become work of their own; each chunk's (m, l, o) is then kept apart and merged left to right afterwards: the same
+ * operations in the same order.
  *
  * One thread's scratch:  K chunk [64 * d_k] | V chunk [64 * d_v] | m [UNIT_Q] | l [UNIT_Q] | o [UNIT_Q * d_v]  */
 #include "backend/cpu/cpu_state.h"
@@ -187,13 +188,14 @@ static void unit_chunk(void *ctx, uint32_t number, uint32_t worker) {
     finish(j, &u, m, l, o);
 }
 
-/* --- few units: chunks apart, then merged. State of (unit, chunk): m [n_q] | l [n_q] | o [n_q][d_v]. ------------------- */
-enum { SPLIT_CHUNKS = 4 }; /* chunks of one piece of work */
+/* --- few big units: their chunks apart, then merged. State of (unit, chunk): m [n_q] | l [n_q] | o [n_q][d_v]. ---------- */
+enum { SPLIT_CHUNKS = 4, MOST_BIG = 64 }; /* chunks of one piece of work; units that are split */
 
 typedef struct {
     attn_job *j;
-    uint32_t max_chunks; /* states of a unit */
-    size_t state;        /* floats of one state */
+    uint32_t n_big, big[MOST_BIG]; /* numbers of the units whose chunks are apart; the others stay whole */
+    uint32_t max_chunks;           /* states of a unit */
+    size_t n_q, state;             /* queries of a unit at most, floats of one state */
 } split_job;
 
 size_t cpu_attention_split_floats(const kv_layout *kv, const plan *p, uint32_t n_threads) {
@@ -209,21 +211,35 @@ size_t cpu_attention_split_floats(const kv_layout *kv, const plan *p, uint32_t n
     return most;
 }
 
-static float *split_state(const split_job *s, uint32_t number, uint32_t chunk) {
-    return s->j->c->split + ((size_t)number * s->max_chunks + chunk) * s->state;
+static float *split_state(const split_job *s, uint32_t which, uint32_t chunk) {
+    return s->j->c->split + ((size_t)which * s->max_chunks + chunk) * s->state;
 }
 
-static void split_chunk(void *ctx, uint32_t number, uint32_t worker) {
-    const split_job *s = ctx;
-    uint32_t pieces = (s->max_chunks + SPLIT_CHUNKS - 1) / SPLIT_CHUNKS, which = number / pieces, first;
+static void split_chunk(const split_job *s, uint32_t which, uint32_t piece, uint32_t worker) {
+    uint32_t first, from = piece * SPLIT_CHUNKS;
     unit u = {0};
-    find_unit(s->j, which, &u);
-    uint32_t end = n_chunks_before(s->j, &u, &first), from = number % pieces * SPLIT_CHUNKS;
+    find_unit(s->j, s->big[which], &u);
+    uint32_t end = n_chunks_before(s->j, &u, &first);
     for (uint32_t chunk = max_u32(first, from); chunk < min_u32(end, from + SPLIT_CHUNKS); chunk++) {
-        float *m = split_state(s, which, chunk), *l = m + s->j->group, *o = l + s->j->group;
-        memset(l, 0, s->j->group * sizeof *l);
+        float *m = split_state(s, which, chunk), *l = m + s->n_q, *o = l + s->n_q;
+        memset(l, 0, s->n_q * sizeof *l);
         run_chunk(s->j, &u, chunk, worker, m, l, o);
     }
+}
+
+static bool is_big(const split_job *s, uint32_t number) {
+    for (uint32_t i = 0; i < s->n_big; i++)
+        if (s->big[i] == number) return true;
+    return false;
+}
+
+/* The pieces of the big units, then the others, whole. */
+static void split_work(void *ctx, uint32_t number, uint32_t worker) {
+    const split_job *s = ctx;
+    uint32_t pieces = (s->max_chunks + SPLIT_CHUNKS - 1) / SPLIT_CHUNKS, n_pieces = s->n_big * pieces;
+    if (number < n_pieces) return split_chunk(s, number / pieces, number % pieces, worker);
+    number -= n_pieces;
+    if (!is_big(s, s->j->n_units - 1 - number)) unit_chunk(s->j, number, worker);
 }
 
 static void merge_chunk(void *ctx, uint32_t number, uint32_t worker) {
@@ -231,27 +247,52 @@ static void merge_chunk(void *ctx, uint32_t number, uint32_t worker) {
     const split_job *s = ctx;
     const attn_job *j = s->j;
     unit u = {0};
-    find_unit(j, number, &u);
-    uint32_t first, end = n_chunks_before(j, &u, &first), d = j->l->d_v;
-    float *m = split_state(s, number, first), *l = m + j->group, *o = l + j->group;
+    find_unit(j, s->big[number], &u);
+    uint32_t first, end = n_chunks_before(j, &u, &first), d = j->l->d_v, n_q = u.n_tok * j->group;
+    float *m = split_state(s, number, first), *l = m + s->n_q, *o = l + s->n_q;
     for (uint32_t chunk = first + 1; chunk < end; chunk++) {
-        const float *m2 = split_state(s, number, chunk), *l2 = m2 + j->group, *o2 = l2 + j->group;
-        for (uint32_t h = 0; h < j->group; h++)
-            j->c->ops.attn_merge(&m[h], &l[h], o + (size_t)h * d, &m2[h], &l2[h], o2 + (size_t)h * d, d);
+        const float *m2 = split_state(s, number, chunk), *l2 = m2 + s->n_q, *o2 = l2 + s->n_q;
+        for (uint32_t q = 0; q < n_q; q++) /* of a chunk that its token does not see there is none */
+            j->c->ops.attn_merge(&m[q], &l[q], o + (size_t)q * d, &m2[q], &l2[q], o2 + (size_t)q * d, d);
     }
     finish(j, &u, m, l, o);
 }
 
-/* One token per unit (so no chunk is unseen by it), few units, a long past: worth splitting. */
+/* Chunks x tokens of a unit. */
+static uint64_t unit_cost(const attn_job *j, uint32_t number, uint32_t *n_tok, uint32_t *end) {
+    unit u = {0};
+    uint32_t first;
+    find_unit(j, number, &u);
+    *end = n_chunks_before(j, &u, &first);
+    *n_tok = u.n_tok;
+    return (uint64_t)(*end - first) * u.n_tok;
+}
+
+/* The units of which two a thread would be more than there is to do: no thread should be left with one at the end. */
+static void find_big(split_job *s) {
+    const attn_job *j = s->j;
+    uint64_t all = 0;
+    uint32_t n_tok, end, most_tok = 0;
+    for (uint32_t i = 0; i < j->n_units; i += j->n_heads) all += unit_cost(j, i, &n_tok, &end) * j->n_heads;
+    for (uint32_t i = 0; i < j->n_units; i += j->n_heads) {
+        if (unit_cost(j, i, &n_tok, &end) * 2 * j->c->n_threads < all || end <= SPLIT_CHUNKS) continue;
+        if (s->n_big + j->n_heads > MOST_BIG) break;
+        for (uint32_t h = 0; h < j->n_heads; h++) s->big[s->n_big++] = i + h;
+        most_tok = max_u32(most_tok, n_tok);
+        s->max_chunks = max_u32(s->max_chunks, end);
+    }
+    s->n_q = (size_t)most_tok * j->group;
+    s->state = s->n_q * (2 + (size_t)j->l->d_v);
+}
+
 static bool run_split(attn_job *j) {
-    const step_input *in = j->c->in;
-    uint32_t deepest = 0;
-    if (j->c->n_threads == 1 || j->n_units > 2 * j->c->n_threads || in->n_tok * j->n_heads != j->n_units) return false;
-    for (uint32_t t = 0; t < in->n_tok; t++) deepest = max_u32(deepest, (uint32_t)in->pos[t]);
-    split_job s = {.j = j, .max_chunks = deepest / ATTN_CHUNK + 1, .state = j->group * (2 + (size_t)j->l->d_v)};
-    if (s.max_chunks < 2 * SPLIT_CHUNKS || s.state * s.max_chunks * j->n_units > j->c->split_floats) return false;
-    pool_run(j->c->pool, split_chunk, &s, j->n_units * ((s.max_chunks + SPLIT_CHUNKS - 1) / SPLIT_CHUNKS));
-    pool_run(j->c->pool, merge_chunk, &s, j->n_units);
+    if (j->c->n_threads == 1 || j->n_heads > MOST_BIG) return false;
+    split_job s = {.j = j};
+    find_big(&s);
+    if (!s.n_big || s.state * s.max_chunks * s.n_big > j->c->split_floats) return false;
+    uint32_t pieces = (s.max_chunks + SPLIT_CHUNKS - 1) / SPLIT_CHUNKS;
+    pool_run(j->c->pool, split_work, &s, s.n_big * pieces + j->n_units);
+    pool_run(j->c->pool, merge_chunk, &s, s.n_big);
     return true;
 }
 

@@ -6,6 +6,7 @@
 
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/pool.h"
+#include "backend/cpu/warm.h"
 
 typedef struct {
     const uint8_t *data; /* panels, decoded f32, or rows as filed in the mapping */
@@ -43,6 +44,7 @@ typedef struct cpu_backend {
     cpu_weight *weight; /* by node id; empty for other nodes */
     uint8_t *weight_block, *act_block, *kv_block, *scratch_block;
     size_t weight_bytes, act_bytes, kv_bytes, scratch_bytes;
+    warm *kv_warm;        /* NULL: the KV block is small */
     cpu_scratch *scratch; /* [n_threads] */
     const float *zeros;   /* [widest head] */
     float *split;         /* partial attention states, see cpu_attention.c */
