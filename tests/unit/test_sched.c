@@ -52,7 +52,7 @@ static void test_budget_keeps_steps_short(void **state) {
     }
     assert_true(step_cost_budget(&c, 8, 100000, 512) > step_cost_budget(&c, 8, 25000, 512));
     assert_int_equal(step_cost_budget(&c, 8, 1, 512), BUDGET_LEAST); /* prompts always go on */
-    assert_int_equal(step_cost_budget(&c, 8, 1, 0), 0); /* nor more than there is room for */
+    assert_int_equal(step_cost_budget(&c, 8, 1, 0), 0);              /* nor more than there is room for */
 }
 
 static void test_budget_follows_a_slower_machine(void **state) {
