@@ -37,6 +37,15 @@
     X(ERR_INTERNAL, "internal.bug", "Internal", 500, false, "a state the program should never reach") \
     X(ERR_UNSUPPORTED, "backend.unsupported", "Backend", 400, false, "this device or build cannot do what was asked") \
     X(ERR_DEVICE, "backend.device", "Backend", 503, true, "a device failed or is not there") \
+    X(ERR_GPU_NO_DRIVER, "gpu.no_driver", "Backend", 503, false, "no GPU runtime library on this system") \
+    X(ERR_GPU_DRIVER, "gpu.driver", "Backend", 503, false, "a GPU runtime that is broken or too old") \
+    X(ERR_GPU_PERMISSION, "gpu.permission", "Backend", 503, false, "the GPU's device node may not be opened") \
+    X(ERR_GPU_NONE, "gpu.none", "Backend", 503, false, "no GPU that could be used") \
+    X(ERR_GPU_ARCH, "gpu.arch", "Backend", 400, false, "a GPU that this build has no code for") \
+    X(ERR_GPU_MEMORY, "gpu.memory", "Backend", 400, false, "the model does not fit into the GPU's memory") \
+    X(ERR_GPU_CALL, "gpu.call", "Backend", 503, true, "a call of the GPU's runtime failed") \
+    X(ERR_GPU_PEER, "gpu.peer", "Backend", 503, false, "two GPUs that cannot reach each other's memory") \
+    X(ERR_GPU_WRONG, "gpu.wrong_numbers", "Backend", 503, false, "a GPU that computes wrong numbers; it is refused") \
     X(ERR_CPU_TIER, "backend.cpu_tier", "User", 400, false, \
       "ROCMFORGE_CPU names a tier this CPU lacks or an unknown one") \
     X(ERR_MEMORY_PLAN, "memory.plan", "Backend", 400, false, "the planned memory does not fit") \
