@@ -2,12 +2,11 @@
  *
  *   weights      one arena; quantised matrices as planes, vectors as f32                         gpu_tensors.c
  *   activations  one block, as the plan packs them (graph/plan.h); quantised rows as args_linear.h draws them
- *   KV           one block: the pages of kv/kv.h, but only the layers that run here, and one page more than asked for:
- *                what padded rows write goes there
+ *   KV           one block: the pages of kv/kv.h, but only the layers that run here
  *   step         one block, and its like in pinned host memory: all that a step is told (tokens, positions, sequences,
- *                page tables, output rows, rope tables, work lists of attention), up in one copy             step.c
+ *                page tables, output rows, rope tables, work lists of attention), up in one copy             gpu_step.c
  *   scratch      attention states, expert lists
- *   items        one a kernel launch, in order, arguments filled but for what the step decides             items_*.c
+ *   items        one a kernel launch, in order, arguments filled but for what the step decides   gpu_items.c ...
  *
  * A value of the graph is an address and a stride. Executor thread; workers only inside pool_run. */
 #ifndef ROCMFORGE_BACKEND_GPU_GPU_STATE_H
@@ -122,11 +121,8 @@ typedef struct {
     const node *n;
     uint8_t *host; /* pinned */
     size_t stride;
+    uint32_t segment; /* that makes a result */
 } gpu_window; /* a value that the host reads or writes: results, copies from other devices */
-
-typedef struct {
-    uint64_t steps, launches, graph_launches, copies_in, copies_out, bytes_in, bytes_out, syncs;
-} gpu_counters;
 
 struct gpu_backend {
     backend base;
@@ -137,7 +133,6 @@ struct gpu_backend {
     uint32_t n_threads;
     gpu_stream stream;
     gpu_module *module;
-    const char **module_file;
     uint32_t n_modules;
 
     const plan *p;
@@ -150,7 +145,7 @@ struct gpu_backend {
     gpu_arena *arena;
     gpu_addr act, kv_block, step, scratch;
     uint8_t *step_host; /* pinned */
-    size_t step_bytes, scratch_bytes, host_bytes;
+    size_t step_bytes, scratch_bytes;
     gpu_upload_stats upload;
     uint64_t states;   /* attention states that scratch holds */
     uint32_t tile_tok; /* tokens of an attention tile */
@@ -161,8 +156,7 @@ struct gpu_backend {
 
     gpu_item *item;
     uint32_t n_items, cap_items;
-    uint8_t *args;
-    size_t args_used, args_cap;
+    arena args; /* of the items */
     gpu_item_range *range; /* [n_segments] */
     uint32_t first_segment; /* of this device: where a step begins */
 
@@ -193,17 +187,17 @@ static inline uint32_t gpu_rows(const gpu_step *s, graph_rows rows) {
     return rows == ROWS_TOK ? s->n_tok : rows == ROWS_OUT ? s->n_out : 1;
 }
 
-/* kernels.c */
+/* gpu_kernels.c */
 status gpu_modules_load(gpu_backend *g, err *e);
 void gpu_modules_unload(gpu_backend *g);
 status gpu_kernel_of(gpu_backend *g, const char *name, gpu_kernel *out, err *e); /* every kernel has its own name */
 
-/* items.c: the launches of a plan's segments. gpu_supports: what they can be made for. */
+/* gpu_items.c: the launches of a plan's segments. gpu_supports: what they can be made for. */
 bool gpu_supports(const backend *b, const node *n);
 status gpu_items_make(gpu_backend *g, err *e);
 size_t gpu_scratch_measure(const plan *p, uint32_t device, const kv_layout *kv);
 
-/* step.c */
+/* gpu_step.c */
 status gpu_step_measure(const plan *p, uint32_t device, const kv_layout *kv, size_t *n_bytes, err *e);
 status gpu_step_open(gpu_backend *g, err *e);
 void gpu_step_close(gpu_backend *g);

@@ -1,7 +1,7 @@
 /* What a step is told, in one block: made in pinned memory, up in one copy. Arrays stand one after another for the step's own
  * number of rows, so that a decode copies little; their places depend on the number of rows alone, so that a captured step
- * finds them again. A padded step has rows that nobody asked for: token 0 at position 0 of a sequence of its own, whose one
- * page nobody else has; attention skips them (ATTN_NONE). */
+ * finds them again. A padded step has rows that nobody asked for: token 0 of no sequence (ATTN_NONE), which the kernels of the
+ * cache and of attention skip; what the others compute for them nobody reads. */
 #include "backend/cpu/rope_table.h"
 #include "backend/gpu/gpu_state.h"
 #include "base/mem.h"
@@ -14,7 +14,7 @@ static uint32_t min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
 static uint64_t page_entries(const plan *p, const kv_layout *kv) {
     uint64_t n = (uint64_t)p->max_tok * kv->n_pages;
-    return (n < MOST_PAGE_ENTRIES ? n : MOST_PAGE_ENTRIES) + 1;
+    return n < MOST_PAGE_ENTRIES ? n : MOST_PAGE_ENTRIES;
 }
 
 /* --- places ------------------------------------------------------------------------------------------------------------ */
@@ -36,7 +36,7 @@ static void lay_out(gpu_step *s, const step_shape *h) {
     put(s, STEP_POS, tok * 4);
     put(s, STEP_SEQ, tok * 4);
     put(s, STEP_OUT_ROW, (size_t)h->n_out * 4);
-    put(s, STEP_FIRST_PAGE, ((size_t)h->n_seq + 1) * 4);
+    put(s, STEP_FIRST_PAGE, (size_t)h->n_seq * 4);
     put(s, STEP_SINGLE, tok * sizeof(attn_single));
     put(s, STEP_TILE, h->n_tile * sizeof(attn_tile_of));
     for (uint32_t i = 0; i < GPU_MAX_TABLES; i++)
@@ -184,7 +184,7 @@ static uint32_t pages_of(const gpu_backend *g, const step_input *in, uint32_t la
 }
 
 static uint64_t count_pages(const gpu_backend *g, const step_input *in) {
-    uint64_t n = 1; /* of padded rows */
+    uint64_t n = 0;
     for (uint32_t t = 0, end; t < in->n_tok; t = end) {
         end = run_end(in, t);
         n += pages_of(g, in, end - 1);
@@ -192,10 +192,10 @@ static uint64_t count_pages(const gpu_backend *g, const step_input *in) {
     return n;
 }
 
-/* Tables end to end; padded rows belong to sequence n_seq, whose page is the one past the last. */
+/* Tables end to end. */
 static void fill_pages(const gpu_backend *g, const step_input *in, uint32_t *first, uint32_t *page) {
     uint32_t at = 0;
-    for (uint32_t i = 0; i <= in->n_seq; i++) first[i] = 0;
+    for (uint32_t i = 0; i < in->n_seq; i++) first[i] = 0;
     for (uint32_t t = 0, end; t < in->n_tok; t = end) {
         end = run_end(in, t);
         uint32_t n = pages_of(g, in, end - 1), seq = in->seq[t];
@@ -203,8 +203,6 @@ static void fill_pages(const gpu_backend *g, const step_input *in, uint32_t *fir
         memcpy(page + at, in->page_table[seq], n * sizeof *page);
         at += n;
     }
-    first[in->n_seq] = at;
-    page[at] = g->kv->n_pages;
 }
 
 static void fill_u32(uint8_t *base, size_t at, const void *src, uint32_t n, uint32_t n_padded, uint32_t pad) {
@@ -218,7 +216,7 @@ static void fill(gpu_backend *g, gpu_step *s, const step_input *in) {
     attn_single *single = (attn_single *)(void *)(h + s->at[STEP_SINGLE]);
     fill_u32(h, s->at[STEP_TOKEN], in->token, in->n_tok, s->n_tok, 0);
     fill_u32(h, s->at[STEP_POS], in->pos, in->n_tok, s->n_tok, 0);
-    fill_u32(h, s->at[STEP_SEQ], in->seq, in->n_tok, s->n_tok, in->n_seq);
+    fill_u32(h, s->at[STEP_SEQ], in->seq, in->n_tok, s->n_tok, ATTN_NONE);
     fill_u32(h, s->at[STEP_OUT_ROW], in->out_row, in->n_out, s->n_out, 0);
     fill_pages(g, in, (uint32_t *)(void *)(h + s->at[STEP_FIRST_PAGE]), (uint32_t *)(void *)(h + s->at[STEP_PAGE]));
     uint32_t n_chunks = s->n_chunks;
@@ -244,7 +242,8 @@ static uint32_t chunk_bucket(uint32_t n) {
 
 /* Whether the step is one that is captured, and replayed for others like it: some tokens, each with its output. */
 static bool may_pad(const gpu_backend *g, const gpu_step *s, const step_input *in) {
-    return g->graphs && in->n_tok <= GPU_GRAPH_TOK && in->n_out == in->n_tok && s->n_tile == 0;
+    return g->graphs && in->n_tok <= GPU_GRAPH_TOK && in->n_out == in->n_tok && in->n_seq <= in->n_tok &&
+           s->n_tile == 0;
 }
 
 status gpu_step_begin(gpu_backend *g, const step_input *in, err *e) {
