@@ -22,20 +22,21 @@ struct split_chunk {
 };
 
 /* q: [d_k][H] in shared memory; the scores go to p [64][H]. Groups without a seen key are not read: another's stand in. */
-template <int TYPE, int H> DEVICE void split_scores(const attention_args &a, const split_chunk &c, const float *q, float *p) {
+template <int TYPE, int H>
+DEVICE void split_scores(const attention_args &a, const split_chunk &c, const float *q, float *p) {
     constexpr int N = H / 4, UNROLLED = split_unroll<TYPE>();
     const uint32_t lane = lane_in_team(), oct = lane & 7, h0 = lane / 8 * N;
     const uint32_t group = max32(c.lo / KV_GROUP, min32(oct / 2, (c.hi - 1) / KV_GROUP));
     uint32_t slot;
     const uint8_t *page = kv_page(a.kv, c.first_page, c.head, c.key0 + group * KV_GROUP, &slot);
     const uint8_t *k = page + code_bytes<TYPE>(slot * a.kv.d_k + oct % 2 * 8);
-    const uint8_t *scales = page + a.kv.k_scales + (slot / KV_GROUP * (a.kv.d_k / KV_SCALED) * KV_GROUP + oct % 2 * 8) * 2;
+    const uint8_t *scales =
+        page + a.kv.k_scales + (slot / KV_GROUP * (a.kv.d_k / KV_SCALED) * KV_GROUP + oct % 2 * 8) * 2;
     const uint32_t step = code_bytes<TYPE>(KV_GROUP);
     float acc[N][8], scale[8];
     UNROLL
-    for (int h = 0; h < N; h++)
-        UNROLL
-        for (int i = 0; i < 8; i++) acc[h][i] = 0.0f;
+    for (int h = 0; h < N; h++) UNROLL
+    for (int i = 0; i < 8; i++) acc[h][i] = 0.0f;
     uint32_t d = 0;
     for (; d + UNROLLED <= a.kv.d_k; d += UNROLLED) {
         raw8<TYPE> raw[UNROLLED];
@@ -59,18 +60,17 @@ template <int TYPE, int H> DEVICE void split_scores(const attention_args &a, con
             float v[8];
             unpack8<TYPE>(v, load8<TYPE>(k + d * step));
             UNROLL
-            for (int i = 0; i < 8; i++)
-                UNROLL
-                for (int h = 0; h < N; h++) acc[h][i] = fma32(q[d * H + h0 + h], v[i], acc[h][i]);
+            for (int i = 0; i < 8; i++) UNROLL
+            for (int h = 0; h < N; h++) acc[h][i] = fma32(q[d * H + h0 + h], v[i], acc[h][i]);
         }
     UNROLL
-    for (int i = 0; i < 8; i++)
-        UNROLL
-        for (int h = 0; h < N; h++) p[(oct * 8 + i) * H + h0 + h] = score_of(acc[h][i], a.scale, a.softcap);
+    for (int i = 0; i < 8; i++) UNROLL
+    for (int h = 0; h < N; h++) p[(oct * 8 + i) * H + h0 + h] = score_of(acc[h][i], a.scale, a.softcap);
 }
 
 /* Scores to weights, in place; m and l of the first n_heads heads to the state. */
-template <int H> DEVICE void split_weights(const split_chunk &c, float *p, float *m_out, float *l_out, uint32_t n_heads) {
+template <int H>
+DEVICE void split_weights(const split_chunk &c, float *p, float *m_out, float *l_out, uint32_t n_heads) {
     const uint32_t lane = lane_in_team(), r = lane & 15;
     UNROLL
     for (uint32_t pair = 0; pair < H / 2; pair++) {
@@ -128,9 +128,8 @@ DEVICE void split_values(const attention_args &a, const split_chunk &c, const fl
     for (uint32_t d = lane % 16 * 8; d < d_v; d += SPLIT_PASS) {
         float acc[HALF][8];
         UNROLL
-        for (int h = 0; h < HALF; h++)
-            UNROLL
-            for (int i = 0; i < 8; i++) acc[h][i] = 0.0f;
+        for (int h = 0; h < HALF; h++) UNROLL
+        for (int i = 0; i < 8; i++) acc[h][i] = 0.0f;
         for (uint32_t g = c.lo / KV_GROUP; g * KV_GROUP < c.hi; g++) {
             uint32_t slot, j = max32(c.lo, g * KV_GROUP), end = min32(c.hi, (g + 1) * KV_GROUP);
             const uint8_t *page = kv_page(a.kv, c.first_page, c.head, c.key0 + g * KV_GROUP, &slot);
@@ -153,7 +152,8 @@ DEVICE void split_values(const attention_args &a, const split_chunk &c, const fl
 
 /* The same for values that are no multiple of 8 long: one output a lane. */
 template <int H>
-DEVICE void split_values_plain(const attention_args &a, const split_chunk &c, const float *p, float *o, uint32_t n_heads) {
+DEVICE void split_values_plain(const attention_args &a, const split_chunk &c, const float *p, float *o,
+                               uint32_t n_heads) {
     const uint32_t d_v = a.kv.d_v;
     for (uint32_t h = 0; h < n_heads; h++)
         for (uint32_t d = lane_in_team(); d < d_v; d += TEAM) {
@@ -188,7 +188,8 @@ template <int H> DEVICE void split_scores_any(const attention_args &a, const spl
 }
 
 template <int H>
-DEVICE void split_values_any(const attention_args &a, const split_chunk &c, const float *p, float *o, uint32_t n_heads) {
+DEVICE void split_values_any(const attention_args &a, const split_chunk &c, const float *p, float *o,
+                             uint32_t n_heads) {
     if (a.kv.d_v % 8) return split_values_plain<H>(a, c, p, o, n_heads);
     switch (a.kv.type_v) {
     case KV_F32: split_values<KV_F32, H>(a, c, p, o, n_heads); break;
@@ -256,14 +257,14 @@ DEVICE float running_max(merge_stage *s, float m, float carry, float *before) {
     const uint32_t lane = lane_in_team(), team = team_in_block();
     float v = m;
     for (uint32_t step = 1; step < TEAM; step *= 2) {
-        const float left = team_get_f(v, lane - step);
+        const float left = team_get_f(v, (lane - step) & 31);
         if (lane >= step) v = canon_max(left, v);
     }
     if (lane == TEAM - 1) s->team_max[team] = v;
     barrier();
     float most = carry;
     for (uint32_t t = 0; t < team; t++) most = canon_max(most, s->team_max[t]);
-    const float left = team_get_f(v, lane - 1);
+    const float left = team_get_f(v, (lane - 1) & 31);
     *before = lane ? canon_max(most, left) : most;
     return canon_max(most, v);
 }
@@ -277,7 +278,8 @@ DEVICE void load_outputs(merge_stage *s, const uint8_t *from, uint64_t state_byt
         return;
     }
     for (uint32_t c = team_in_block(); c < n; c += ATTN_MERGE_THREADS / TEAM)
-        if (lane_in_team() < n_d) s->o[c][lane_in_team()] = *(const float *)(from + c * state_bytes + lane_in_team() * 4);
+        if (lane_in_team() < n_d)
+            s->o[c][lane_in_team()] = *(const float *)(from + c * state_bytes + lane_in_team() * 4);
 }
 
 DEVICE void merge_block(const attention_args &a, merge_stage *s) {

@@ -25,18 +25,10 @@ template <int TYPE> DEVICE uint32_t code_bytes(uint32_t n) {
 template <int TYPE> DEVICE constexpr bool has_scales() { return TYPE == KV_Q8_0 || TYPE == KV_Q4_0; }
 
 /* Eight stored values as they come, to be loaded long before they are used. */
-template <int TYPE> struct raw8 {
-    word4 w;
-};
-template <> struct raw8<KV_F32> {
-    word4 w, w2;
-};
-template <> struct raw8<KV_Q8_0> {
-    word2 w;
-};
-template <> struct raw8<KV_Q4_0> {
-    uint32_t w;
-};
+template <int TYPE> struct raw8 { word4 w; };
+template <> struct raw8<KV_F32> { word4 w, w2; };
+template <> struct raw8<KV_Q8_0> { word2 w; };
+template <> struct raw8<KV_Q4_0> { uint32_t w; };
 
 template <int TYPE> DEVICE raw8<TYPE> load8(const uint8_t *p) {
     raw8<TYPE> r;
