@@ -28,16 +28,16 @@ enum { /* as quant_type counts them */
 };
 
 enum {
-    ATTN_MAX_D = 576,          /* longest key and value */
-    ATTN_KEYS = 64,            /* of a chunk: ATTN_CHUNK of the CPU */
-    ATTN_SPLIT_THREADS = 128,  /* a block of attention_split: four teams */
-    ATTN_SPLIT_CHUNKS = 4,     /* and as many chunks */
-    ATTN_MERGE_THREADS = 128,  /* a block of attention_merge */
-    ATTN_MERGE_D = 32,         /* and the outputs of a head that it computes */
-    ATTN_TILE_THREADS = 256,   /* a block of attention_tile */
-    ATTN_TILE_QUERIES = 64,    /* tokens x query heads of a tile, at most */
-    ATTN_TILE_HEADS = 16,      /* and query heads */
-    ATTN_TILE_D = 128,         /* outputs of a head that a block computes */
+    ATTN_MAX_D = 576,         /* longest key and value */
+    ATTN_KEYS = 64,           /* of a chunk: ATTN_CHUNK of the CPU */
+    ATTN_SPLIT_THREADS = 128, /* a block of attention_split: four teams */
+    ATTN_SPLIT_CHUNKS = 4,    /* and as many chunks */
+    ATTN_MERGE_THREADS = 128, /* a block of attention_merge */
+    ATTN_MERGE_D = 32,        /* and the outputs of a head that it computes */
+    ATTN_TILE_THREADS = 256,  /* a block of attention_tile */
+    ATTN_TILE_QUERIES = 64,   /* tokens x query heads of a tile, at most */
+    ATTN_TILE_HEADS = 16,     /* and query heads */
+    ATTN_TILE_D = 128,        /* outputs of a head that a block computes */
     KV_APPEND_THREADS = 128,
     SOFTMAX_THREADS = 256
 };
@@ -54,7 +54,7 @@ typedef struct {
     uint32_t head_bytes, k_scales, v, v_scales; /* kv_layer */
     uint32_t d_k, d_v, n_kv_head, page_tokens;  /* page_tokens: 16, 32, 64 */
     uint32_t type_k, type_v;                    /* KV_... */
-} gpu_kv; /* d_k, d_v at most ATTN_MAX_D */
+} gpu_kv;                                       /* d_k, d_v at most ATTN_MAX_D */
 
 /* A token whose seq is ATTN_NONE is none.
  *
@@ -94,22 +94,22 @@ typedef struct {
  * chunk from the first that it sees, follow each other from number first_state, gpu_attn_state_bytes apart. */
 typedef struct {
     gpu_kv kv;
-    GPU_PTR(const float) q;              /* rows [n_head][d_k] */
-    GPU_PTR(const float) sinks;          /* [n_head]; 0: none */
-    GPU_PTR(float) y;                    /* rows [n_head][d_v] */
-    GPU_PTR(uint8_t) states;             /* 16-byte aligned; split only */
-    GPU_PTR(const attn_single) single;   /* split only */
-    GPU_PTR(const attn_tile_of) tile;    /* tile only */
-    GPU_PTR(const int32_t) last;         /* 0: causal; else [n_seq], a token sees all keys up to its sequence's last */
-    uint32_t q_stride, y_stride;         /* bytes from row to row */
-    uint32_t n_head, window;             /* window 0: none */
-    float scale, softcap;                /* softcap 0: none */
+    GPU_PTR(const float) q;            /* rows [n_head][d_k] */
+    GPU_PTR(const float) sinks;        /* [n_head]; 0: none */
+    GPU_PTR(float) y;                  /* rows [n_head][d_v] */
+    GPU_PTR(uint8_t) states;           /* 16-byte aligned; split only */
+    GPU_PTR(const attn_single) single; /* split only */
+    GPU_PTR(const attn_tile_of) tile;  /* tile only */
+    GPU_PTR(const int32_t) last;       /* 0: causal; else [n_seq], a token sees all keys up to its sequence's last */
+    uint32_t q_stride, y_stride;       /* bytes from row to row */
+    uint32_t n_head, window;           /* window 0: none */
+    float scale, softcap;              /* softcap 0: none */
 } attention_args;
 
 /* softmax_rows: grid (rows), block SOFTMAX_THREADS. */
 typedef struct {
     GPU_PTR(const float) x;
-    GPU_PTR(float) y; /* may be x */
+    GPU_PTR(float) y;            /* may be x */
     uint32_t x_stride, y_stride; /* bytes */
     uint32_t n, pad;
 } softmax_args;
