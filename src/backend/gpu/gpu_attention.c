@@ -39,27 +39,39 @@ static void shape_append(const gpu_backend *g, const gpu_item *i, const gpu_step
     l->grid[1] = i->param[0];
 }
 
+/* The query's turn may be held back for the append that follows it: one launch does both. */
 status gpu_make_append(gpu_backend *g, const node *n, err *e) {
-    gpu_value k = gpu_value_of(g, n->in[0]), v = gpu_value_of(g, n->in[1]), table = {.array = -1};
+    const node *rope = g->held_rope;
+    gpu_value k = gpu_value_of(g, n->in[0]), v = gpu_value_of(g, n->in[1]), none = {.array = -1};
+    gpu_value table = n->op == OP_ROPE_APPEND ? gpu_value_of(g, n->in[2]) : none;
+    gpu_value q = rope ? gpu_value_of(g, rope->in[0]) : none, y = rope ? gpu_value_of(g, rope) : none;
     kv_append_args args = {.kv = cache_of(g, n->p.attn.kv_layer), .k_stride = k.stride, .v_stride = v.stride};
-    if (n->op == OP_ROPE_APPEND) {
-        table = gpu_value_of(g, n->in[2]);
-        args.table_stride = table.stride;
-        args.n_rot = n->p.attn.n_rot;
-        args.neox = n->p.attn.neox;
-    }
+    args.q_stride = q.stride;
+    args.y_stride = y.stride;
+    args.table_stride = table.stride;
+    args.n_head = rope ? rope->width / rope->p.rope.head_dim : 0;
+    if (n->op == OP_ROPE_APPEND) args.n_rot = n->p.attn.n_rot, args.neox = n->p.attn.neox;
     gpu_item_spec spec = {.n = n, .kernel = "kv_append", .block = KV_APPEND_THREADS, .args = &args, .rows = n->rows};
     spec.args_bytes = sizeof args;
     spec.shape = shape_append;
-    spec.param[0] = n->p.attn.n_kv_head;
+    spec.param[0] = n->p.attn.n_kv_head + args.n_head;
+    g->held_rope = NULL;
     gpu_item *i;
     status s = gpu_item_add(g, &spec, &i, e);
     if (s) return s;
     bind_cache(i, offsetof(kv_append_args, kv));
+    gpu_item_bind(i, offsetof(kv_append_args, q), q);
+    gpu_item_bind(i, offsetof(kv_append_args, y), y);
     gpu_item_bind(i, offsetof(kv_append_args, k), k);
     gpu_item_bind(i, offsetof(kv_append_args, v), v);
     gpu_item_bind(i, offsetof(kv_append_args, table), table);
     return OK;
+}
+
+bool gpu_append_turns(const node *append, const node *rope) {
+    return append->op == OP_ROPE_APPEND && rope->op == OP_ROPE && append->in[2] == rope->in[1] &&
+           append->p.attn.n_rot == rope->p.rope.n_rot && append->p.attn.neox == rope->p.rope.neox &&
+           append->p.attn.d_k == rope->p.rope.head_dim;
 }
 
 /* --- reading ----------------------------------------------------------------------------------------------------------- */
@@ -82,6 +94,7 @@ static void shape_merge(const gpu_backend *g, const gpu_item *i, const gpu_step 
     (void)g, (void)rows, (void)kernel;
     l->grid[0] = s->n_single;
     l->grid[1] = i->param[0];
+    l->grid[2] = i->param[1];
 }
 
 static void shape_tile(const gpu_backend *g, const gpu_item *i, const gpu_step *s, uint32_t rows, gpu_launch *l,
@@ -104,18 +117,9 @@ static status add_attention(gpu_backend *g, const gpu_item_spec *spec, gpu_value
     return OK;
 }
 
-/* Heads of a group that a block of the tile kernel takes: 1, 2, 4 or 8; tokens fill the rest of its queries. */
-static uint32_t tile_heads(const node *n) {
-    uint32_t h = 1;
-    while (h < group_of(n) && h < 8) h *= 2;
-    return h;
-}
-
 status gpu_make_attention(gpu_backend *g, const node *n, err *e) {
-    static const char *const tiles[] = {[1] = "attention_tile_g1", [2] = "attention_tile_g2",
-                                        [4] = "attention_tile_g4", [8] = "attention_tile_g8"};
     gpu_value q = gpu_value_of(g, n->in[0]), y = gpu_value_of(g, n);
-    uint32_t h = split_heads(n), t = tile_heads(n), n_kv = n->p.attn.n_kv_head;
+    uint32_t h = split_heads(n), n_kv = n->p.attn.n_kv_head;
     attention_args args = {.kv = cache_of(g, n->p.attn.kv_layer), .q_stride = q.stride, .y_stride = y.stride};
     args.sinks = n->n_in > 2 ? gpu_vector_of(g, n->in[2]) : 0;
     args.states = g->scratch;
@@ -123,7 +127,6 @@ status gpu_make_attention(gpu_backend *g, const node *n, err *e) {
     args.window = n->p.attn.window;
     args.scale = n->p.attn.scale;
     args.softcap = n->p.attn.softcap;
-    args.causal = 1;
     gpu_item_spec spec = {.n = n, .args = &args, .args_bytes = sizeof args, .rows = n->rows};
     spec.kernel = h == 8 ? "attention_split_h8" : "attention_split_h4";
     spec.block = ATTN_SPLIT_THREADS;
@@ -134,12 +137,13 @@ status gpu_make_attention(gpu_backend *g, const node *n, err *e) {
     spec.kernel = "attention_merge";
     spec.block = ATTN_MERGE_THREADS;
     spec.shape = shape_merge;
-    spec.param[0] = gpu_ceil_div(args.n_head * n->p.attn.d_v, ATTN_MERGE_THREADS);
+    spec.param[0] = args.n_head;
+    spec.param[1] = gpu_ceil_div(n->p.attn.d_v, ATTN_MERGE_D);
     if (!s) s = add_attention(g, &spec, q, y, e);
-    spec.kernel = tiles[t];
+    spec.kernel = "attention_tile";
     spec.block = ATTN_TILE_THREADS;
     spec.shape = shape_tile;
-    spec.param[0] = n_kv * gpu_ceil_div(group_of(n), t);
+    spec.param[0] = n_kv * gpu_ceil_div(group_of(n), ATTN_TILE_HEADS);
     spec.param[1] = gpu_ceil_div(n->p.attn.d_v, ATTN_TILE_D);
     return s ? s : add_attention(g, &spec, q, y, e);
 }
@@ -150,7 +154,9 @@ uint32_t gpu_attention_tile_tokens(const plan *p, uint32_t device) {
     uint32_t most = 1;
     for (uint32_t i = 0; i < p->n_order; i++) {
         const node *n = p->order[i];
-        if (n->op == OP_ATTENTION && n->device == device && tile_heads(n) > most) most = tile_heads(n);
+        if (n->op != OP_ATTENTION || n->device != device) continue;
+        uint32_t heads = min_u32(group_of(n), ATTN_TILE_HEADS);
+        if (heads > most) most = heads;
     }
     return ATTN_TILE_QUERIES / most;
 }

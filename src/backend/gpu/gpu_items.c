@@ -116,6 +116,25 @@ static status (*const make_table[OP_COUNT])(gpu_backend *, const node *, err *) 
     [OP_ROPE_APPEND] = gpu_make_append,
 };
 
+/* The next node of the segment that launches anything; NULL: there is none. */
+static const node *next_launch(const gpu_backend *g, const plan_segment *seg, uint32_t k) {
+    while (++k < seg->n)
+        if (make_table[g->p->order[seg->first + k]->op] != make_nothing) return g->p->order[seg->first + k];
+    return NULL;
+}
+
+static status make_segment(gpu_backend *g, const plan_segment *seg, err *e) {
+    status s = OK;
+    for (uint32_t k = 0; !s && k < seg->n; k++) {
+        const node *n = g->p->order[seg->first + k], *next = n->op == OP_ROPE ? next_launch(g, seg, k) : NULL;
+        if (next && gpu_append_turns(next, n))
+            g->held_rope = n;
+        else
+            s = make_table[n->op](g, n, e);
+    }
+    return s;
+}
+
 status gpu_items_make(gpu_backend *g, err *e) {
     status s = OK;
     g->range = mem_array(g->p->n_segments, sizeof *g->range);
@@ -126,10 +145,7 @@ status gpu_items_make(gpu_backend *g, err *e) {
         if (seg->device != g->id || g->p->order[seg->first]->op == OP_COPY) continue;
         if (g->first_segment == g->p->n_segments) g->first_segment = i;
         g->range[i].first = g->n_items;
-        for (uint32_t k = 0; !s && k < seg->n; k++) {
-            const node *n = g->p->order[seg->first + k];
-            s = make_table[n->op](g, n, e);
-        }
+        s = make_segment(g, seg, e);
         g->range[i].n = g->n_items - g->range[i].first;
     }
     return s;

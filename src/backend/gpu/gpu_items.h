@@ -32,6 +32,7 @@ gpu_weight gpu_matrix_of(const gpu_backend *g, const node *w);
 status gpu_make_rows(gpu_backend *g, const node *n, err *e);
 status gpu_make_linear(gpu_backend *g, const node *n, err *e);
 status gpu_make_append(gpu_backend *g, const node *n, err *e);
+bool gpu_append_turns(const node *append, const node *rope); /* one launch can do both */
 status gpu_make_attention(gpu_backend *g, const node *n, err *e);
 status gpu_make_route(gpu_backend *g, const node *n, err *e);
 status gpu_make_linear_expert(gpu_backend *g, const node *n, err *e);
@@ -42,7 +43,7 @@ status gpu_make_quantize(gpu_backend *g, const node *n, err *e);
 static inline void gpu_item_set(const gpu_item *i, size_t at, uint32_t v) { *(uint32_t *)(void *)(i->args + at) = v; }
 static inline uint32_t gpu_ceil_div(uint32_t a, uint32_t b) { return (uint32_t)(((uint64_t)a + b - 1) / b); }
 
-/* attention: how many query heads of a kv head a block of the tile kernel takes, and what memory states need */
+/* attention: tokens of a tile; how many states scratch holds, and the bytes of the largest */
 uint32_t gpu_attention_tile_tokens(const plan *p, uint32_t device);
 uint64_t gpu_attention_states(const plan *p, uint32_t device, const kv_layout *kv, uint64_t *state_bytes);
 

@@ -89,7 +89,7 @@ typedef struct {
     uint8_t array; /* a step_array it points to */
 } gpu_fixup;
 
-enum { GPU_MAX_FIXUPS = 6 };
+enum { GPU_MAX_FIXUPS = 8 };
 
 typedef struct gpu_item gpu_item;
 struct gpu_item {
@@ -155,6 +155,7 @@ struct gpu_backend {
     uint32_t *missing; /* [max_tok] tokens whose rope row is to be made */
 
     gpu_item *item;
+    const node *held_rope; /* while items are made: left to the append behind it */
     uint32_t n_items, cap_items;
     arena args; /* of the items */
     gpu_item_range *range; /* [n_segments] */
