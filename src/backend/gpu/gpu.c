@@ -149,6 +149,7 @@ static status alloc_blocks(gpu_backend *g, const gpu_sizes *z, err *e) {
     status s = alloc_block(g, z->activations, &g->act, "activations", e);
     if (!s) s = alloc_block(g, z->kv, &g->kv_block, "the KV cache", e);
     if (!s) s = alloc_block(g, z->scratch, &g->scratch, "scratch", e);
+    g->lists = g->scratch + gpu_align(g->states * state_bytes);
     return s;
 }
 

@@ -151,6 +151,11 @@ status gpu_items_make(gpu_backend *g, err *e) {
     return s;
 }
 
+size_t gpu_scratch_measure(const plan *p, uint32_t device, const kv_layout *kv) {
+    uint64_t state_bytes, n = gpu_attention_states(p, device, kv, &state_bytes);
+    return (size_t)(gpu_align(n * state_bytes) + gpu_expert_list_bytes(p, device));
+}
+
 /* --- what can be made -------------------------------------------------------------------------------------------------- */
 
 static bool matrix_fits(const node *w) {

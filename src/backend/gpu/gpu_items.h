@@ -45,6 +45,7 @@ static inline uint32_t gpu_ceil_div(uint32_t a, uint32_t b) { return (uint32_t)(
 
 /* attention: tokens of a tile; how many states scratch holds, and the bytes of the largest */
 uint32_t gpu_attention_tile_tokens(const plan *p, uint32_t device);
+uint64_t gpu_expert_list_bytes(const plan *p, uint32_t device);
 uint64_t gpu_attention_states(const plan *p, uint32_t device, const kv_layout *kv, uint64_t *state_bytes);
 
 #endif

@@ -89,11 +89,11 @@ typedef struct {
     uint8_t array; /* a step_array it points to */
 } gpu_fixup;
 
-enum { GPU_MAX_FIXUPS = 8 };
+enum { GPU_MAX_FIXUPS = 8, GPU_FORMS = 3 };
 
 typedef struct gpu_item gpu_item;
 struct gpu_item {
-    gpu_kernel kernel, many; /* many: for more columns than the first is good for; NULL: there is none */
+    gpu_kernel kernel, form[GPU_FORMS]; /* form: others that give the same bits; the shape function chooses */
     uint8_t *args;
     uint32_t args_bytes;
     uint32_t block;
@@ -143,7 +143,7 @@ struct gpu_backend {
 
     gpu_tensor *tensor; /* by node id */
     gpu_arena *arena;
-    gpu_addr act, kv_block, step, scratch;
+    gpu_addr act, kv_block, step, scratch, lists; /* lists: of experts, the end of scratch */
     uint8_t *step_host; /* pinned */
     size_t step_bytes, scratch_bytes;
     gpu_upload_stats upload;

@@ -136,7 +136,7 @@ KERNEL(moe_lists, moe_lists_args, MOE_BLOCK) {
         const uint32_t i = from + thread_x();
         const uint32_t mine = i < n && expert_of(a, i) == e;
         const uint32_t found = block_scan(mine, &before);
-        if (mine) a.pick[at + before] = i;
+        if (mine) a.pair[at + before] = linear_pair{a.per_slot ? i : i / a.n_used, i};
         at += found;
     }
 }
