@@ -107,25 +107,24 @@ static void check_route(check_rig *r) {
 static void run_lists(check_rig *r, uint32_t n_tok, uint32_t n_expert, uint32_t n_used) {
     uint32_t n = n_tok * n_used, at = 0;
     moe_slot *route = malloc(n * sizeof *route);
-    uint32_t *first = malloc((n_expert + 1) * 4), *got_first = malloc((n_expert + 1) * 4), per_slot = n_tok % 2;
-    linear_pair *pick = malloc(n * sizeof *pick), *got_pick = malloc(n * sizeof *pick);
+    uint32_t *first = malloc((n_expert + 1) * 4), *pick = malloc(n * 4);
+    uint32_t *got_first = malloc((n_expert + 1) * 4), *got_pick = malloc(n * 4);
     for (uint32_t i = 0; i < n; i++) route[i] = (moe_slot){(int32_t)(check_random(&seed) % n_expert), 1};
     for (uint32_t e = 0; e < n_expert; e++) {
         first[e] = at;
         for (uint32_t i = 0; i < n; i++)
-            if (route[i].expert == (int32_t)e) pick[at++] = (linear_pair){per_slot ? i : i / n_used, i};
+            if (route[i].expert == (int32_t)e) pick[at++] = i;
     }
     first[n_expert] = at;
     moe_lists_args a = {.n_tok = n_tok, .n_expert = n_expert, .n_used = n_used, .route_stride = n_used * 8};
     a.route = check_put(r, route, n * sizeof *route);
-    a.first = check_put(r, NULL, (n_expert + 1) * 4), a.pair = check_put(r, NULL, n * sizeof *pick);
-    a.per_slot = per_slot;
+    a.first = check_put(r, NULL, (n_expert + 1) * 4), a.pick = check_put(r, NULL, n * 4);
     check_launch(r, "moe", "moe_lists", n_expert, 1, 1, MOE_BLOCK, &a, sizeof a);
     check_get(r, got_first, a.first, (n_expert + 1) * 4);
-    check_get(r, got_pick, a.pair, n * sizeof *pick);
+    check_get(r, got_pick, a.pick, n * 4);
     check_bytes(r, "moe_lists", got_first, first, (n_expert + 1) * 4, "first of %u tokens, %u experts", n_tok,
                 n_expert);
-    check_bytes(r, "moe_lists", got_pick, pick, n * sizeof *pick, "picks of %u tokens, %u experts", n_tok, n_expert);
+    check_bytes(r, "moe_lists", got_pick, pick, n * 4, "picks of %u tokens, %u experts", n_tok, n_expert);
     free(route), free(first), free(pick), free(got_first), free(got_pick);
     check_reset(r);
 }

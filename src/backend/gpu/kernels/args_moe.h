@@ -5,16 +5,15 @@
  * expert matmul's result [n_tok, n_used * m] seen as [n_tok * n_used, m].
  *
  *   moe_route    logits [n_tok, n_expert] -> route. A team a token: grid ceil(n_tok / MOE_ROUTE_TOKENS), MOE_BLOCK threads
- *   moe_lists    route -> for every expert e: first[e], and its picks in ascending order at pair[first[e] .. first[e + 1]);
- *                first[n_expert] = n_tok * n_used. For the matrix forms (args_linear_mat.h): y_row is the pick; x_row the
- *                token, or with per_slot the pick. A block for each expert: grid n_expert, MOE_BLOCK threads; needs nothing
- *                cleared before
+ *   moe_lists    route -> for every expert e: first[e], and its picks in ascending order at pick[first[e] .. first[e + 1]);
+ *                first[n_expert] = n_tok * n_used. For matrix forms: an expert's rows side by side, the order fixed. A block
+ *                for each expert: grid n_expert, MOE_BLOCK threads; needs nothing cleared before
  *   moe_combine  x [n_tok, n_used * width], route -> y [n_tok, width]: x of slot 0 * its weight, then + x of slot s * its
  *                weight, slots ascending. grid ceil(width / MOE_TILE), n_tok */
 #ifndef ROCMFORGE_BACKEND_GPU_KERNELS_ARGS_MOE_H
 #define ROCMFORGE_BACKEND_GPU_KERNELS_ARGS_MOE_H
 
-#include "backend/gpu/kernels/args_linear_mat.h"
+#include "backend/gpu/kernels/args.h"
 
 enum { MOE_BLOCK = 256, MOE_ROUTE_TOKENS = 8, MOE_TILE = 1024, MOE_MAX_EXPERTS = 1024, MOE_MAX_USED = 64 };
 
@@ -35,9 +34,9 @@ typedef struct {
 typedef struct {
     GPU_PTR(const moe_slot) route;
     GPU_PTR(uint32_t) first; /* [n_expert + 1] */
-    GPU_PTR(linear_pair) pair; /* [n_tok * n_used] */
-    uint32_t route_stride;     /* bytes */
-    uint32_t n_tok, n_expert, n_used, per_slot, pad;
+    GPU_PTR(uint32_t) pick;  /* [n_tok * n_used] */
+    uint32_t route_stride;   /* bytes */
+    uint32_t n_tok, n_expert, n_used;
 } moe_lists_args;
 
 typedef struct {

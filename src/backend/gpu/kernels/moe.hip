@@ -107,7 +107,7 @@ SHARED uint32_t list_team[MOE_BLOCK / TEAM];
 DEVICE uint32_t block_scan(uint32_t v, uint32_t *before) {
     uint32_t sum = v, all = 0;
     for (uint32_t d = 1; d < TEAM; d *= 2) {
-        const uint32_t left = (uint32_t)team_get((int32_t)sum, lane_in_team() - d);
+        const uint32_t left = (uint32_t)team_get((int32_t)sum, (lane_in_team() - d) & 31u);
         sum += lane_in_team() >= d ? left : 0;
     }
     barrier(); /* nobody reads the last result any more */
@@ -136,7 +136,7 @@ KERNEL(moe_lists, moe_lists_args, MOE_BLOCK) {
         const uint32_t i = from + thread_x();
         const uint32_t mine = i < n && expert_of(a, i) == e;
         const uint32_t found = block_scan(mine, &before);
-        if (mine) a.pair[at + before] = linear_pair{a.per_slot ? i : i / a.n_used, i};
+        if (mine) a.pick[at + before] = i;
         at += found;
     }
 }
