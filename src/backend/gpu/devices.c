@@ -205,8 +205,12 @@ static status why_no_platform(const gpu_list *l, const wanted *w, err *e) {
         *e = l->why[w->platform];
         return e->code;
     }
+    bool given = getenv("ROCMFORGE_HIP_LIBRARY") || getenv("ROCMFORGE_CUDA_LIBRARY");
+    if (hip->code == ERR_GPU_NO_DRIVER && cuda->code == ERR_GPU_NO_DRIVER && !given)
+        return fail(e, ERR_GPU_NO_DRIVER,
+                    "no GPU runtime on this system: neither libamdhip64 (AMD) nor libcuda (NVIDIA)");
     if (hip->code == ERR_GPU_NO_DRIVER && cuda->code == ERR_GPU_NO_DRIVER)
-        return fail(e, ERR_GPU_NO_DRIVER, "%s; %s", hip->text, cuda->text);
+        return fail(e, ERR_GPU_NO_DRIVER, "%.230s, %.*s", hip->text, (int)strcspn(cuda->text, ";"), cuda->text);
     *e = hip->code == ERR_GPU_NO_DRIVER || !hip->code ? *cuda : *hip;
     return e->code;
 }

@@ -36,7 +36,7 @@ static void say_err(const checkup *c, gpu_level level, const err *why) {
     snprintf(text, sizeof text, "%s", why->text);
     char *fix = strstr(text, "; ");
     if (fix) *fix = 0;
-    c->say(c->ctx, level, err_lookup(why->code)->code, text, fix ? fix + 2 : NULL);
+    c->say(c->ctx, level, err_lookup(why->code)->code, text, fix && level > GPU_FINDING_NOTE ? fix + 2 : NULL);
 }
 
 /* --- the hardware, and the way to it ------------------------------------------------------------------------------------- */

@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { CUDA_MAJOR_LEAST = 12, JIT_LOG_BYTES = 1024 };
@@ -434,7 +435,8 @@ static const gpu_driver table = {
 static status load(cuda *c, err *e) {
     static const char *const names[] = {"libcuda.so.1", NULL};
     status s = gpu_library_open(&c->lib, "ROCMFORGE_CUDA_LIBRARY", names, e);
-    if (s == ERR_GPU_NO_DRIVER) return fail_in(e, s, "no CUDA driver (NVIDIA): ");
+    if (s == ERR_GPU_NO_DRIVER && !getenv("ROCMFORGE_CUDA_LIBRARY"))
+        return fail(e, s, "no CUDA driver (libcuda, for NVIDIA GPUs) on this system; install NVIDIA's driver");
     if (s) return s;
     const char *missing = gpu_library_bind(&c->lib, &c->api, symbols, sizeof symbols / sizeof *symbols);
     int v = 0;

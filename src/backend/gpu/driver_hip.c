@@ -417,7 +417,9 @@ static status load(hip *h, err *e) {
                                         "/opt/rocm/lib/libamdhip64.so",
                                         NULL};
     status s = gpu_library_open(&h->lib, "ROCMFORGE_HIP_LIBRARY", names, e);
-    if (s == ERR_GPU_NO_DRIVER) return fail_in(e, s, "no HIP runtime (AMD): ");
+    if (s == ERR_GPU_NO_DRIVER && !getenv("ROCMFORGE_HIP_LIBRARY"))
+        return fail(e, s, "no HIP runtime (libamdhip64, for AMD GPUs) on this system; install ROCm %d or newer",
+                    HIP_MAJOR_LEAST);
     if (s) return s;
     const char *missing = gpu_library_bind(&h->lib, &h->api, symbols, sizeof symbols / sizeof *symbols);
     const gpu_symbol standin = {HIP_STANDIN_ARCH, 0};

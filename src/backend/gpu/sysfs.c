@@ -122,17 +122,19 @@ static bool read_pci_gpu(pci_gpu *g, const char *root, const char *name) {
     return vendor == PCI_VENDOR_AMD || vendor == PCI_VENDOR_NVIDIA;
 }
 
+static int by_address(const void *a, const void *b) {
+    return strcmp(((const pci_gpu *)a)->pci, ((const pci_gpu *)b)->pci);
+}
+
 uint32_t pci_gpus(pci_gpu *out, uint32_t most, const char *root) {
     char path[PATH_BYTES];
-    struct dirent **names;
     uint32_t n = 0;
     snprintf(path, sizeof path, "%.400s/sys/bus/pci/devices", root);
-    int n_names = scandir(path, &names, NULL, alphasort);
-    for (int i = 0; i < n_names; i++) {
-        if (n < most && read_pci_gpu(&out[n], root, names[i]->d_name)) n++;
-        free(names[i]);
-    }
-    if (n_names >= 0) free(names);
+    DIR *d = opendir(path);
+    for (struct dirent *f; d && n < most && (f = readdir(d));)
+        if (read_pci_gpu(&out[n], root, f->d_name)) n++;
+    if (d) closedir(d);
+    qsort(out, n, sizeof *out, by_address);
     return n;
 }
 

@@ -21,7 +21,7 @@ bool kfd_arch(char *out, size_t n_bytes, const char *root, const char *pci);
 /* "gfx90a" from 9, 0, 10: major and minor decimal, the stepping a hexadecimal digit. */
 void gfx_name(char *out, size_t n_bytes, uint32_t major, uint32_t minor, uint32_t step);
 
-/* GPUs on the PCI bus, by class (displays and processing accelerators) and vendor, in the bus's order. At most `most`. */
+/* GPUs on the PCI bus, by class (displays and processing accelerators) and vendor, by address. At most `most`. */
 enum { PCI_VENDOR_AMD = 0x1002, PCI_VENDOR_NVIDIA = 0x10DE };
 typedef struct {
     char pci[16];
