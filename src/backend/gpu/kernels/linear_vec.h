@@ -1,8 +1,7 @@
 /* Quantised linear for few columns: y = W x, weights read once. The device code of linear_vec.hip and its variants.
  *
  * A block of TEAMS teams has eight rows of the weight; a team has R of them, a lane 32 neighbouring values in each step of
- * 1024, four steps (4096 values) a batch. Weights of the next batch are loaded as those of this one are used, so up to four
- * steps are under way all the time. Activations are staged in shared memory, LINEAR_VEC_STAGE values a column at a time.
+ * 1024, four steps (4096 values) a batch, all of whose weights are under way at once. Activations are staged in shared memory, LINEAR_VEC_STAGE values a column at a time.
  *
  *   integers   each lane: its blocks' sums. K types: added over the 8 lanes of a super-block, by exchanges that leave lane
  *              8 g + 4 p + t with output 2 i + p, super-block 4 t + g of the batch's 16
@@ -13,6 +12,7 @@
 #ifndef ROCMFORGE_BACKEND_GPU_KERNELS_LINEAR_VEC_H
 #define ROCMFORGE_BACKEND_GPU_KERNELS_LINEAR_VEC_H
 
+#include "linear_part.h"
 #include "vec_form.h"
 
 enum { VEC_STEPS = 4, VEC_BATCH = VEC_STEPS * TEAM }; /* of a batch: steps, and blocks of 32 values */
@@ -100,7 +100,7 @@ DEVICE void chain_put(float *chain, uint32_t out, uint32_t at, float a, float b,
 template <vec_type T, uint32_t R, uint32_t C> DEVICE float chain_run(const float *chain, uint32_t out, float acc) {
     typedef vec_shared<T, R, C> S;
     constexpr uint32_t n = S::factors == 4 ? S::flush : S::flush / 2;
-#pragma unroll 16
+#pragma unroll 4
     for (uint32_t i = 0; i < n; i++) {
         const word4 f = *(const word4 *)(chain + (i * S::outs + out) * 4);
         acc = fma32(as_float(f.x), as_float(f.y), acc);
@@ -129,6 +129,7 @@ template <uint32_t N> DEVICE int32_t spread_sum(const int32_t s[N][VEC_STEPS]) {
 /* --- a block's rows ------------------------------------------------------------------------------------------------------- */
 
 template <vec_type T, uint32_t R, uint32_t C> struct vec_lane_state {
+    const uint8_t *plane[LINEAR_PLANES]; /* of the batch, the first of the block's rows */
     vec_place place[R];
     vec_raw<T> w[R][VEC_STEPS];
     uint32_t d; /* K types: d and dmin of the lane's own super-block of the batch */
@@ -137,19 +138,28 @@ template <vec_type T, uint32_t R, uint32_t C> struct vec_lane_state {
 
 /* d of the super-block that spread_sum leaves with this lane. R 2: of row (lane >> 2 & 1). */
 template <vec_type T, uint32_t R, uint32_t C>
-DEVICE void load_d(vec_lane_state<T, R, C> &l, const vec_job &j, uint32_t block0) {
+DEVICE void load_d(vec_lane_state<T, R, C> &l, uint32_t n_super) {
     typedef vec_form<T> F;
     const uint32_t lane = lane_in_team(), mine = (lane & 3) * 4 + (lane >> 3);
-    if (block0 / 8 + mine >= j.n_blocks / 8) return;
-    const uint8_t *d = j.w.plane[3] + (block0 / 8 + mine) * F::scale;
-    d += R == 2 && (lane & 4) ? l.place[R - 1].at[3] : l.place[0].at[3];
-    l.d = F::min ? *(const uint32_t *)d : *(const uint16_t *)d;
+    const uint32_t row = R == 2 && (lane & 4) ? l.place[R - 1].at[3] : l.place[0].at[3];
+    const uint8_t *d = l.plane[3] + (row + mine * F::scale);
+    l.d = 0;
+    if (mine < n_super) l.d = F::min ? *(const uint32_t *)d : *(const uint16_t *)d;
 }
 
-template <vec_type T, uint32_t R, uint32_t C>
-DEVICE void load_step(vec_lane_state<T, R, C> &l, const vec_job &j, uint32_t block0, uint32_t t) {
-    if (block0 + lane_in_team() >= j.n_blocks) return;
-    UNROLL for (uint32_t r = 0; r < R; r++) vec_load<T>(l.w[r][t], l.place[r], block0);
+/* The batch's weights, n blocks of 32 of them: all under way at once. What is past the end is zeros. */
+template <vec_type T, uint32_t R, uint32_t C> DEVICE void load_batch(vec_lane_state<T, R, C> &l, uint32_t n) {
+    if (n >= VEC_BATCH) {
+        UNROLL for (uint32_t t = 0; t < VEC_STEPS; t++)
+            UNROLL for (uint32_t r = 0; r < R; r++) vec_load<T>(l.w[r][t], l.plane, l.place[r], t * TEAM);
+    } else {
+        UNROLL for (uint32_t t = 0; t < VEC_STEPS; t++) {
+            UNROLL for (uint32_t r = 0; r < R; r++) l.w[r][t] = {};
+            if (t * TEAM + lane_in_team() >= n) continue;
+            UNROLL for (uint32_t r = 0; r < R; r++) vec_load<T>(l.w[r][t], l.plane, l.place[r], t * TEAM);
+        }
+    }
+    if constexpr (vec_form<T>::super) load_d<T, R, C>(l, n / 8);
 }
 
 /* The integer sums of step t, blocks block0 .. of the weight, staged from `staged` on. */
@@ -221,19 +231,14 @@ DEVICE void vec_batch(vec_shared<T, R, C> &s, vec_lane_state<T, R, C> &l, const 
     int32_t isum[R * C][VEC_STEPS] = {}, msum[R * C][VEC_STEPS] = {};
     UNROLL for (uint32_t t = 0; t < VEC_STEPS; t++) {
         const uint32_t at = t * TEAM;
-        if (block0 + at >= j.n_blocks) break;
         step_sums<T, R, C>(isum, msum, s, l, j, staged + at, t);
         if constexpr (!vec_form<T>::super) {
             block_factors<T, R, C>(s, l, j, isum, block0 + at, staged + at, t);
-            const bool last = block0 + at + TEAM >= j.n_blocks;
-            if ((at + TEAM) % S::flush == 0) run_chains<T, R, C>(s, l);
-            else if (last) run_chains<T, R, C>(s, l);
+            if ((at + TEAM) % S::flush == 0 && block0 + at + TEAM - S::flush < j.n_blocks) run_chains<T, R, C>(s, l);
         }
-        load_step<T, R, C>(l, j, block0 + at + VEC_BATCH, t);
     }
     if constexpr (vec_form<T>::super) {
         super_factors<T, R, C>(s, l, j, isum, msum, block0, staged);
-        load_d<T, R, C>(l, j, block0 + VEC_BATCH);
         run_chains<T, R, C>(s, l);
     }
 }
@@ -247,43 +252,35 @@ template <vec_type T, uint32_t R, uint32_t C> DEVICE void vec_store(const vec_jo
     *(float *)(j.y + col * j.y_stride + row * 4) = acc;
 }
 
-template <vec_type T, uint32_t R, uint32_t C> DEVICE void vec_run(vec_shared<T, R, C> &s, const vec_job &j) {
-    typedef vec_shared<T, R, C> S;
-    vec_lane_state<T, R, C> l = {};
-    vec_stage<T, R, C> g;
-    stage_load<T, R, C>(g, j, 0);
+template <vec_type T, uint32_t R, uint32_t C> DEVICE void vec_begin(vec_lane_state<T, R, C> &l, const vec_job &j) {
     UNROLL for (uint32_t r = 0; r < R; r++) { /* rows past the end read the first one and store nothing */
         const uint32_t row = team_in_block() * R + r;
-        UNROLL for (int p = 0; p < LINEAR_PLANES; p++) l.place[r].plane[p] = j.w.plane[p];
         vec_lane<T>(l.place[r], j.w, row < j.w.n_rows ? row : 0, lane_in_team());
-        if constexpr (vec_form<T>::super) l.place[r].at[3] = (row < j.w.n_rows ? row : 0) * j.w.stride[3];
     }
-    UNROLL for (uint32_t t = 0; t < VEC_STEPS; t++) load_step<T, R, C>(l, j, t * TEAM, t);
-    if constexpr (vec_form<T>::super) load_d<T, R, C>(l, j, 0);
-    for (uint32_t block0 = 0; block0 < j.n_blocks; block0 += S::stage) {
-        if (block0) {
-            barrier();
-            stage_load<T, R, C>(g, j, block0);
-        }
-        stage_store<T, R, C>(s, g, j, block0);
-        barrier();
-        const uint32_t end = min32(S::stage, j.n_blocks - block0);
-        for (uint32_t at = 0; at < end; at += VEC_BATCH) vec_batch<T, R, C>(s, l, j, block0 + at, at);
-    }
-    vec_store<T, R, C>(j, l.acc);
+    UNROLL for (int p = 0; p < LINEAR_PLANES; p++) l.plane[p] = j.w.plane[p];
+    l.acc = 0.0f;
 }
 
-/* The part of a stacked weight whose rows this block has: chosen without an index into the argument. */
-DEVICE uint32_t vec_part(gpu_weight &w, const linear_args &a, uint32_t rows_of_block) {
-    uint32_t block = block_x();
-    w = a.part[0];
-    UNROLL for (uint32_t p = 1; p < LINEAR_PARTS; p++) {
-        const uint32_t n = (w.n_rows + rows_of_block - 1) / rows_of_block;
-        if (p >= a.n_parts || block < n) break;
-        block -= n;
-        w = a.part[p];
+template <vec_type T, uint32_t R, uint32_t C> DEVICE void vec_run(vec_shared<T, R, C> &s, const vec_job &j) {
+    typedef vec_shared<T, R, C> S;
+    vec_lane_state<T, R, C> l;
+    vec_begin<T, R, C>(l, j);
+    for (uint32_t block0 = 0; block0 < j.n_blocks; block0 += VEC_BATCH) {
+        const uint32_t staged = block0 % S::stage;
+        if (staged == 0) { /* the activations' loads before the weights', which take longer */
+            vec_stage<T, R, C> g;
+            stage_load<T, R, C>(g, j, block0);
+            load_batch<T, R, C>(l, j.n_blocks - block0);
+            if (block0) barrier();
+            stage_store<T, R, C>(s, g, j, block0);
+            barrier();
+        } else {
+            load_batch<T, R, C>(l, j.n_blocks - block0);
+        }
+        vec_batch<T, R, C>(s, l, j, block0, staged);
+        vec_advance<T>(l.plane, VEC_BATCH);
     }
-    return block * rows_of_block;
+    vec_store<T, R, C>(j, l.acc);
 }
 
 /* Moves a weight's planes to row `first`, n_rows of it left, at most rows_of_block. */
@@ -294,7 +291,7 @@ DEVICE void vec_from_row(gpu_weight &w, uint32_t first, uint32_t rows_of_block) 
 
 template <vec_type T, uint32_t R, uint32_t C> DEVICE void linear_vec(vec_shared<T, R, C> &s, const linear_args &a) {
     vec_job j;
-    const uint32_t first = vec_part(j.w, a, LINEAR_VEC_ROWS), col0 = block_y() * C;
+    const uint32_t first = linear_vec_part(j.w, a, LINEAR_VEC_ROWS), col0 = block_y() * C;
     const uint64_t column = (uint64_t)(j.w.y_column + first) * 4;
     if (first >= j.w.n_rows || col0 >= a.n_cols) return; /* all lanes: no such block was asked for */
     vec_from_row(j.w, first, LINEAR_VEC_ROWS);
@@ -317,9 +314,9 @@ template <vec_type T, uint32_t R> DEVICE void linear_vec_expert(vec_shared<T, R,
     vec_job j = {};
     j.w = a.w;
     if (first >= j.w.n_rows || tok >= a.n_tok) return;
-    const uint32_t expert = uniform(*(const uint32_t *)(a.route + (uint64_t)tok * a.route_stride + slot * 8));
+    const uint32_t expert = linear_expert_at(a, tok, slot);
     j.y = (uint8_t *)a.y + (uint64_t)tok * a.y_stride + ((uint64_t)slot * j.w.n_rows + first) * 4;
-    UNROLL for (int p = 0; p < LINEAR_PLANES; p++) j.w.plane[p] += (expert < a.n_expert ? expert : 0) * a.expert_stride[p];
+    UNROLL for (int p = 0; p < LINEAR_PLANES; p++) j.w.plane[p] += expert * a.expert_stride[p];
     vec_from_row(j.w, first, LINEAR_VEC_ROWS);
     const uint32_t width = a.per_slot ? a.k * a.n_used : a.k, from = a.per_slot ? a.k * slot : 0;
     const uint8_t *x = a.x + (uint64_t)tok * a.x_stride;

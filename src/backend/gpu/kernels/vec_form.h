@@ -27,15 +27,16 @@ template <vec_type T> struct vec_raw {
     uint32_t sub, sub_min;
 };
 
-/* Where a lane's bytes begin: planes at a row that the whole block shares, and its own way from there. */
+/* Where a lane's bytes begin: planes at a block of 32 that all lanes share, and the lane's own way from there. */
 struct vec_place {
-    const uint8_t *plane[LINEAR_PLANES];
     uint32_t at[LINEAR_PLANES];
 };
 
-template <vec_type T> DEVICE void vec_load(vec_raw<T> &w, const vec_place &p, uint32_t block) {
+/* block: how many blocks of 32 behind the planes' places, a multiple of 32. */
+template <vec_type T>
+DEVICE void vec_load(vec_raw<T> &w, const uint8_t *const plane[LINEAR_PLANES], const vec_place &p, uint32_t block) {
     typedef vec_form<T> F;
-    const uint8_t *low = p.plane[0] + block * F::low + p.at[0], *high = p.plane[1] + block * F::high + p.at[1];
+    const uint8_t *low = plane[0] + p.at[0] + block * F::low, *high = plane[1] + p.at[1] + block * F::high;
     if constexpr (F::low == 8) {
         word2 v = *(const word2 *)low;
         w.low[0].x = v.x;
@@ -47,15 +48,24 @@ template <vec_type T> DEVICE void vec_load(vec_raw<T> &w, const vec_place &p, ui
     if constexpr (F::high == 8) w.high = *(const word2 *)high;
     if constexpr (F::high == 4) w.high.x = *(const uint32_t *)high;
     if constexpr (!F::super) {
-        const uint8_t *d = p.plane[3] + block * F::scale + p.at[3];
+        const uint8_t *d = plane[3] + p.at[3] + block * F::scale;
         w.sub = F::scale == 4 ? *(const uint32_t *)d : *(const uint16_t *)d;
     } else if constexpr (F::sub16) {
-        w.sub = *(const uint16_t *)(p.plane[2] + block * 2 + p.at[2]);
+        w.sub = *(const uint16_t *)(plane[2] + p.at[2] + block * 2);
     } else {
-        const uint8_t *s = p.plane[2] + block * 2 + p.at[2]; /* block: a multiple of 8, so of 16 bytes */
+        const uint8_t *s = plane[2] + p.at[2] + block * 2; /* 16 bytes for eight blocks */
         w.sub = s[0];
         w.sub_min = s[8];
     }
+}
+
+/* Moves planes on by n blocks of 32, a multiple of 8. */
+template <vec_type T> DEVICE void vec_advance(const uint8_t *plane[LINEAR_PLANES], uint32_t n) {
+    typedef vec_form<T> F;
+    plane[0] += n * F::low;
+    plane[1] += n * F::high;
+    plane[2] += n * 2;
+    plane[3] += F::super ? n / 8 * F::scale : n * F::scale;
 }
 
 /* The lane's own way within its row: it takes block `lane` of each 32. */
@@ -64,7 +74,7 @@ template <vec_type T> DEVICE void vec_lane(vec_place &p, const gpu_weight &w, ui
     p.at[0] = row * w.stride[0] + lane * F::low;
     p.at[1] = row * w.stride[1] + lane * F::high;
     p.at[2] = row * w.stride[2] + (F::sub16 ? lane * 2 : (lane >> 3) * 16 + (lane & 7));
-    p.at[3] = row * w.stride[3] + lane * F::scale;
+    p.at[3] = row * w.stride[3] + (F::super ? 0 : lane * F::scale); /* K types: see load_d */
 }
 
 /* The codes: q[0..3] values 0-15, q[4..7] values 16-31, four to a word. */
