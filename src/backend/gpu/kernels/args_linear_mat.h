@@ -21,14 +21,13 @@ typedef struct {
     uint32_t x_row, y_row;
 } linear_pair;
 
-/* pair 0: column c is row c of x and of y, `lin` says all. Else columns are gathered: lin has one part, the planes of expert
- * 0; columns first[e] .. first[e + 1] of `pair` are expert e's; lin.n_cols is not read, residual rows go by y_row. */
+/* pair 0: column c is row c of x and of y, `lin` says all. Else columns are gathered: lin has one part, of n_rows an expert,
+ * and the experts' rows follow one another in its planes; columns first[e] .. first[e + 1] of `pair` are expert e's; lin.n_cols is not read, residual rows go by y_row. */
 typedef struct {
     linear_args lin;
     GPU_PTR(const linear_pair) pair;
-    GPU_PTR(const uint32_t) first;         /* [n_expert + 1] */
-    uint64_t expert_stride[LINEAR_PLANES]; /* bytes from an expert's plane to the next one's */
-    uint32_t n_expert, n_seg;              /* n_seg: 1 but for inputs of every slot its own */
+    GPU_PTR(const uint32_t) first; /* [n_expert + 1] */
+    uint32_t n_expert, n_seg;      /* n_seg: 1 but for inputs of every slot its own */
 } linear_mat_args;
 
 /* Tiles of columns that n_pairs columns of n_expert experts can have. */

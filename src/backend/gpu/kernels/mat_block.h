@@ -83,7 +83,7 @@ template <class S> DEVICE bool mat_find_expert(mat_place &p, const linear_mat_ar
     for (uint32_t e = 0; e < a.n_expert; e++) {
         const uint32_t to = a.first[e + 1], n = (to - from + S::COLS - 1) / S::COLS;
         if (at < n) {
-            UNROLL for (int i = 0; i < LINEAR_PLANES; i++) p.w.plane[i] += e * a.expert_stride[i];
+            UNROLL for (int i = 0; i < LINEAR_PLANES; i++) p.w.plane[i] += (uint64_t)e * p.w.n_rows * p.w.stride[i];
             p.pair = a.pair + from;
             p.col0 = at * S::COLS;
             p.n_cols = to - from;
@@ -247,7 +247,7 @@ template <class S> DEVICE void mat_stage_blocks(mat_shared<S> &s, const mat_fetc
 
 template <class S> DEVICE void mat_stage(mat_shared<S> &s, const mat_fetched<S> &f, uint32_t stage) {
     typedef typename S::F F;
-    const uint32_t t = thread_x();
+    const uint32_t t = made_here(thread_x());
     UNROLL for (int i = 0; i < S::W_LOADS; i++) {
         const uint32_t row = t / STAGE_BLOCKS + i * (S::THREADS / STAGE_BLOCKS), chunk = t % STAGE_BLOCKS * 2;
         word4 v[2];
@@ -266,16 +266,16 @@ template <class S> DEVICE void mat_stage(mat_shared<S> &s, const mat_fetched<S> 
 }
 
 /* First row and first column of this wave in the block. */
-template <class S> DEVICE uint32_t mat_wave_row() { return thread_x() / WAVE / S::WAVES_X * (S::MT * TILE); }
-template <class S> DEVICE uint32_t mat_wave_col() { return thread_x() / WAVE % S::WAVES_X * (S::NT * TILE); }
+template <class S> DEVICE uint32_t mat_wave_row(uint32_t t) { return t / WAVE / S::WAVES_X * (S::MT * TILE); }
+template <class S> DEVICE uint32_t mat_wave_col(uint32_t t) { return t / WAVE % S::WAVES_X * (S::NT * TILE); }
 
 template <class S> struct mat_operands {
     tile_w w[S::MT];
     tile_x x[S::NT];
 };
-template <class S> DEVICE void mat_operands_load(mat_operands<S> &o, const mat_shared<S> &s, uint32_t chunk) {
-    UNROLL for (int m = 0; m < S::MT; m++) o.w[m] = tile_load_w<TILE_CODES>(s.w, mat_wave_row<S>() + m * TILE, chunk);
-    UNROLL for (int n = 0; n < S::NT; n++) o.x[n] = tile_load_x<TILE_CODES>(s.x, mat_wave_col<S>() + n * TILE, chunk);
+template <class S> DEVICE void mat_operands_load(mat_operands<S> &o, const mat_shared<S> &s, uint32_t t, uint32_t chunk) {
+    UNROLL for (int m = 0; m < S::MT; m++) o.w[m] = tile_load_w<TILE_CODES>(t % WAVE, s.w, mat_wave_row<S>(t) + m * TILE, chunk);
+    UNROLL for (int n = 0; n < S::NT; n++) o.x[n] = tile_load_x<TILE_CODES>(t % WAVE, s.x, mat_wave_col<S>(t) + n * TILE, chunk);
 }
 
 /* sums += scale of each row, byte `at` of its word, times the tile's sums */
@@ -287,19 +287,19 @@ DEVICE void mat_add_scaled(tile_regs &sum, const tile_regs &c, const uint32_t *w
 }
 
 /* A stage of a super-block: integers only. half: which of its two stages. */
-template <class S> DEVICE void mat_multiply_super(mat_sums<S> &a, const mat_shared<S> &s, uint32_t half) {
+template <class S> DEVICE void mat_multiply_super(mat_sums<S> &a, const mat_shared<S> &s, uint32_t t, uint32_t half) {
     typedef typename S::F F;
     enum { WORDS = F::SUB == 16 ? 2 : 1 }; /* scales of a row in a stage */
     uint32_t sc[S::MT][WORDS][TILE_W];
     UNROLL for (int m = 0; m < S::MT; m++)
         UNROLL for (int w = 0; w < TILE_W; w++)
             UNROLL for (int i = 0; i < WORDS && F::SUB != 0; i++) {
-                const uint32_t *row = (const uint32_t *)&s.small[mat_wave_row<S>() + m * TILE + tile_row(w)];
+                const uint32_t *row = (const uint32_t *)&s.small[mat_wave_row<S>(t) + m * TILE + tile_row(t % WAVE, w)];
                 sc[m][i][w] = row[half * WORDS + i];
             }
     UNROLL for (uint32_t b = 0; b < STAGE_BLOCKS; b++) {
         mat_operands<S> o;
-        mat_operands_load<S>(o, s, 2 * b);
+        mat_operands_load<S>(o, s, t, 2 * b);
         UNROLL for (int m = 0; m < S::MT; m++)
             UNROLL for (int n = 0; n < S::NT; n++) {
                 const tile_regs zero = tile_fill(0);
@@ -315,27 +315,27 @@ template <class S> DEVICE void mat_multiply_super(mat_sums<S> &a, const mat_shar
 }
 
 /* sum_s mn[s] * asum[s] of a tile */
-template <class S> DEVICE tile_regs mat_minimum(const mat_shared<S> &s, uint32_t row0, uint32_t col0) {
-    const tile_w mn = tile_load_w<TILE_SMALL>(s.small, row0, 0);
+template <class S> DEVICE tile_regs mat_minimum(const mat_shared<S> &s, uint32_t t, uint32_t row0, uint32_t col0) {
+    const tile_w mn = tile_load_w<TILE_SMALL>(t % WAVE, s.small, row0, 0);
     const tile_regs zero = tile_fill(0);
-    const tile_regs lo = tile_mma_half<0>(zero, mn, tile_load_x<TILE_SMALL>(s.lo, col0, 0));
-    const tile_regs hi = tile_mma_half<0>(zero, mn, tile_load_x<TILE_SMALL>(s.hi, col0, 0));
+    const tile_regs lo = tile_mma_half<0>(zero, mn, tile_load_x<TILE_SMALL>(t % WAVE, s.lo, col0, 0));
+    const tile_regs hi = tile_mma_half<0>(zero, mn, tile_load_x<TILE_SMALL>(t % WAVE, s.hi, col0, 0));
     return lo + hi * 64;
 }
 
 /* The end of a super-block: its integers go into the f32 sums. */
-template <class S> DEVICE void mat_finish_super(mat_sums<S> &a, const mat_shared<S> &s) {
+template <class S> DEVICE void mat_finish_super(mat_sums<S> &a, const mat_shared<S> &s, uint32_t t) {
     typedef typename S::F F;
     UNROLL for (int m = 0; m < S::MT; m++)
         UNROLL for (int n = 0; n < S::NT; n++) {
-            const uint32_t row0 = mat_wave_row<S>() + m * TILE, col0 = mat_wave_col<S>() + n * TILE;
+            const uint32_t row0 = mat_wave_row<S>(t) + m * TILE, col0 = mat_wave_col<S>(t) + n * TILE;
             tile_regs least = tile_fill(0);
-            if constexpr (F::MIN) least = mat_minimum<S>(s, row0, col0);
+            if constexpr (F::MIN) least = mat_minimum<S>(s, t, row0, col0);
             UNROLL for (int w = 0; w < TILE_W; w++)
                 UNROLL for (int x = 0; x < TILE_X; x++) {
                     const int i = w * TILE_X + x;
-                    const uint32_t row = row0 + tile_row(w);
-                    const float dx = s.dx[0][col0 + tile_col(x)];
+                    const uint32_t row = row0 + tile_row(t % WAVE, w);
+                    const float dx = s.dx[0][col0 + tile_col(t % WAVE, x)];
                     const int32_t isum = F::SIGN < 0 ? -a.i[m][n][i] : a.i[m][n][i];
                     a.f[m][n][i] = fma32(s.d[0][row] * dx, (float)isum, a.f[m][n][i]);
                     if constexpr (F::MIN) a.f[m][n][i] = fma32(-(s.m[0][row] * dx), (float)least[i], a.f[m][n][i]);
@@ -345,18 +345,18 @@ template <class S> DEVICE void mat_finish_super(mat_sums<S> &a, const mat_shared
 }
 
 /* One block of 32 of the stage. */
-template <class S> DEVICE void mat_multiply_block(mat_sums<S> &a, const mat_shared<S> &s, uint32_t b) {
+template <class S> DEVICE void mat_multiply_block(mat_sums<S> &a, const mat_shared<S> &s, uint32_t t, uint32_t b) {
     typedef typename S::F F;
     mat_operands<S> o;
-    mat_operands_load<S>(o, s, 2 * b);
+    mat_operands_load<S>(o, s, t, 2 * b);
     UNROLL for (int m = 0; m < S::MT; m++)
         UNROLL for (int n = 0; n < S::NT; n++) {
             const tile_regs c = tile_mma(tile_fill(TILE_FLOAT_ZERO), o.w[m], o.x[n]);
             UNROLL for (int w = 0; w < TILE_W; w++)
                 UNROLL for (int x = 0; x < TILE_X; x++) {
                     const int i = w * TILE_X + x;
-                    const uint32_t row = mat_wave_row<S>() + m * TILE + tile_row(w);
-                    const uint32_t col = mat_wave_col<S>() + n * TILE + tile_col(x);
+                    const uint32_t row = mat_wave_row<S>(t) + m * TILE + tile_row(t % WAVE, w);
+                    const uint32_t col = mat_wave_col<S>(t) + n * TILE + tile_col(t % WAVE, x);
                     a.f[m][n][i] = fma32(s.d[b][row] * s.dx[b][col], tile_float(c[i]), a.f[m][n][i]);
                     if constexpr (F::MIN) a.f[m][n][i] = fma32(s.m[b][row], s.xs[b][col], a.f[m][n][i]);
                 }
@@ -364,26 +364,28 @@ template <class S> DEVICE void mat_multiply_block(mat_sums<S> &a, const mat_shar
 }
 
 template <class S> DEVICE void mat_multiply(mat_sums<S> &a, const mat_shared<S> &s, uint32_t stage, uint32_t n_block) {
+    const uint32_t t = made_here(thread_x());
     if constexpr (S::F::SUPER) {
-        mat_multiply_super<S>(a, s, stage % 2);
-        if (stage % 2 == 1) mat_finish_super<S>(a, s);
+        mat_multiply_super<S>(a, s, t, stage % 2);
+        if (stage % 2 == 1) mat_finish_super<S>(a, s, made_here(t));
     } else {
         UNROLL for (uint32_t b = 0; b < STAGE_BLOCKS; b++)
-            if (stage * STAGE_BLOCKS + b < n_block) mat_multiply_block<S>(a, s, b);
+            if (stage * STAGE_BLOCKS + b < n_block) mat_multiply_block<S>(a, s, t, b);
     }
 }
 
 template <class S> DEVICE void mat_write(const mat_sums<S> &a, const mat_place &p, const linear_args &l) {
+    const uint32_t t = made_here(thread_x());
     UNROLL for (int n = 0; n < S::NT; n++)
         UNROLL for (int x = 0; x < TILE_X; x++) {
-            const uint32_t col = p.col0 + mat_wave_col<S>() + n * TILE + tile_col(x);
+            const uint32_t col = p.col0 + mat_wave_col<S>(t) + n * TILE + tile_col(t % WAVE, x);
             if (col >= p.n_cols) continue;
             const uint64_t y_row = p.pair ? p.pair[col].y_row : col;
             float *y = (float *)((uint8_t *)l.y + y_row * l.y_stride) + p.w.y_column;
             const float *res = (const float *)((const uint8_t *)l.residual + y_row * l.residual_stride) + p.w.y_column;
             UNROLL for (int m = 0; m < S::MT; m++)
                 UNROLL for (int w = 0; w < TILE_W; w++) {
-                    const uint32_t row = p.row0 + mat_wave_row<S>() + m * TILE + tile_row(w);
+                    const uint32_t row = p.row0 + mat_wave_row<S>(t) + m * TILE + tile_row(t % WAVE, w);
                     const float v = a.f[m][n][w * TILE_X + x];
                     if (row < p.w.n_rows) y[row] = l.residual ? v + res[row] : v;
                 }
