@@ -43,7 +43,7 @@ template <class S> struct mat_shared {
 struct mat_place {
     gpu_weight w;
     const uint8_t *x;
-    const linear_pair *pair; /* of column 0; 0: column c is row c */
+    const uint32_t *pick; /* of column 0; 0: column c is row c */
     uint32_t row0, col0, n_cols, k, width;
 };
 
@@ -84,7 +84,7 @@ template <class S> DEVICE bool mat_find_expert(mat_place &p, const linear_mat_ar
         const uint32_t to = a.first[e + 1], n = (to - from + S::COLS - 1) / S::COLS;
         if (at < n) {
             UNROLL for (int i = 0; i < LINEAR_PLANES; i++) p.w.plane[i] += (uint64_t)e * p.w.n_rows * p.w.stride[i];
-            p.pair = a.pair + from;
+            p.pick = a.pick + from;
             p.col0 = at * S::COLS;
             p.n_cols = to - from;
             return true;
@@ -99,29 +99,29 @@ template <class S> DEVICE bool mat_find(mat_place &p, const linear_mat_args &a) 
     if (!mat_find_rows<S>(p, a.lin, block_y())) return false;
     p.x = a.lin.x;
     p.k = a.lin.k;
-    p.width = a.pair ? a.n_seg * a.lin.k : a.lin.k;
-    p.pair = 0;
+    p.width = a.per_slot ? a.n_used * a.lin.k : a.lin.k;
+    p.pick = 0;
     p.col0 = block_x() * S::COLS;
     p.n_cols = a.lin.n_cols;
-    return a.pair ? mat_find_expert<S>(p, a, block_x()) : p.col0 < p.n_cols;
+    return a.pick ? mat_find_expert<S>(p, a, block_x()) : p.col0 < p.n_cols;
 }
 
-/* Row of x that column col0 + i has, and which segment of it; past the last column: the last one's. */
-DEVICE const uint8_t *mat_x_row(const mat_place &p, const linear_mat_args &a, uint32_t i, uint32_t *seg) {
+/* Row of x that column col0 + i has, and which of the row's inputs; past the last column: the last one's. */
+DEVICE const uint8_t *mat_x_row(const mat_place &p, const linear_mat_args &a, uint32_t i, uint32_t *slot) {
     const uint32_t col = min32(p.col0 + i, p.n_cols - 1);
-    const uint32_t row = p.pair ? p.pair[col].x_row : col;
-    *seg = p.pair ? row % a.n_seg : 0;
-    return p.x + (uint64_t)(p.pair ? row / a.n_seg : row) * a.lin.x_stride;
+    const uint32_t pick = p.pick ? p.pick[col] : 0;
+    *slot = a.per_slot ? pick % a.n_used : 0;
+    return p.x + (uint64_t)(p.pick ? pick / a.n_used : col) * a.lin.x_stride;
 }
 
 /* Half `h` of a column's scales and sums: for super-blocks eight sums, and the scale of both halves; else two blocks' scales
  * and sums. */
 template <class S> DEVICE void mat_column_source(mat_sources<S> &src, const mat_place &p, const linear_mat_args &a, uint32_t i) {
-    uint32_t seg;
-    const uint8_t *row = mat_x_row(p, a, i >> 1, &seg);
+    uint32_t slot;
+    const uint8_t *row = mat_x_row(p, a, i >> 1, &slot);
     const uint32_t per_scale = S::F::SUPER ? 256 : 32;
-    src.side = row + gpu_act_sums(p.width) + (uint64_t)seg * (p.k / 8) + (S::F::SUPER ? (i & 1) * 16 : 0);
-    src.side2 = row + gpu_act_scales(p.width) + (uint64_t)seg * (p.k / per_scale * 4);
+    src.side = row + gpu_act_sums(p.width) + (uint64_t)slot * (p.k / 8) + (S::F::SUPER ? (i & 1) * 16 : 0);
+    src.side2 = row + gpu_act_scales(p.width) + (uint64_t)slot * (p.k / per_scale * 4);
 }
 
 template <class S> DEVICE void mat_open(mat_sources<S> &src, const mat_place &p, const linear_mat_args &a) {
@@ -133,9 +133,9 @@ template <class S> DEVICE void mat_open(mat_sources<S> &src, const mat_place &p,
         src.scales[i] = p.w.plane[2] + row * p.w.stride[2];
     }
     UNROLL for (int i = 0; i < S::X_LOADS; i++) {
-        uint32_t seg;
-        src.x[i] = mat_x_row(p, a, t / TILE_CHUNKS + i * (S::THREADS / TILE_CHUNKS), &seg);
-        src.x[i] += (uint64_t)seg * p.k;
+        uint32_t slot;
+        src.x[i] = mat_x_row(p, a, t / TILE_CHUNKS + i * (S::THREADS / TILE_CHUNKS), &slot);
+        src.x[i] += (uint64_t)slot * p.k;
     }
     if (t < S::ROWS) {
         const uint64_t row = min32(p.row0 + t, p.w.n_rows - 1);
@@ -374,20 +374,27 @@ template <class S> DEVICE void mat_multiply(mat_sums<S> &a, const mat_shared<S> 
     }
 }
 
-template <class S> DEVICE void mat_write(const mat_sums<S> &a, const mat_place &p, const linear_args &l) {
+/* Where column col's results begin. */
+DEVICE float *mat_y(const mat_place &p, const linear_mat_args &a, uint32_t col) {
+    const uint32_t pick = p.pick ? p.pick[col] : 0, tok = p.pick ? pick / a.n_used : col;
+    float *y = (float *)((uint8_t *)a.lin.y + (uint64_t)tok * a.lin.y_stride) + p.w.y_column;
+    return p.pick ? y + (uint64_t)(pick % a.n_used) * p.w.n_rows : y;
+}
+
+template <class S> DEVICE void mat_write(const mat_sums<S> &sums, const mat_place &p, const linear_mat_args &a) {
     const uint32_t t = made_here(thread_x());
+    const uint8_t *residual = (const uint8_t *)a.lin.residual;
     UNROLL for (int n = 0; n < S::NT; n++)
         UNROLL for (int x = 0; x < TILE_X; x++) {
             const uint32_t col = p.col0 + mat_wave_col<S>(t) + n * TILE + tile_col(t % WAVE, x);
             if (col >= p.n_cols) continue;
-            const uint64_t y_row = p.pair ? p.pair[col].y_row : col;
-            float *y = (float *)((uint8_t *)l.y + y_row * l.y_stride) + p.w.y_column;
-            const float *res = (const float *)((const uint8_t *)l.residual + y_row * l.residual_stride) + p.w.y_column;
+            float *y = mat_y(p, a, col);
+            const float *add = (const float *)(residual + (uint64_t)col * a.lin.residual_stride) + p.w.y_column;
             UNROLL for (int m = 0; m < S::MT; m++)
                 UNROLL for (int w = 0; w < TILE_W; w++) {
                     const uint32_t row = p.row0 + mat_wave_row<S>(t) + m * TILE + tile_row(t % WAVE, w);
-                    const float v = a.f[m][n][w * TILE_X + x];
-                    if (row < p.w.n_rows) y[row] = l.residual ? v + res[row] : v;
+                    const float v = sums.f[m][n][w * TILE_X + x];
+                    if (row < p.w.n_rows) y[row] = residual ? v + add[row] : v;
                 }
         }
 }
@@ -413,7 +420,7 @@ template <class S> DEVICE void mat_run(mat_shared<S> &s, const linear_mat_args &
         if (stage + 1 < n_stage) mat_fetch<S>(f, src, stage + 1, n_block);
         mat_multiply<S>(a, s, stage, n_block);
     }
-    mat_write<S>(a, p, args.lin);
+    mat_write<S>(a, p, args);
 }
 
 template <class F> DEVICE void mat_many(const linear_mat_args &a) {
