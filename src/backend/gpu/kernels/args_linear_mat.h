@@ -15,26 +15,22 @@ enum { LINEAR_MAT_THREADS = 256, LINEAR_MAT_ROWS = 128, LINEAR_MAT_COLS = 64 };
 enum { LINEAR_MAT_FEW_THREADS = 128, LINEAR_MAT_FEW_ROWS = 64, LINEAR_MAT_FEW_COLS = 16 };
 enum { LINEAR_MAT_FLOAT_THREADS = 256, LINEAR_MAT_FLOAT_ROWS = 32, LINEAR_MAT_FLOAT_COLS = 32 };
 
-/* One column of an expert's work: its input is segment x_row % n_seg of row x_row / n_seg of x, where a row of x has n_seg
- * segments of k values, quantised as one row; its result goes to row y_row of y (y_stride apart). */
-typedef struct {
-    uint32_t x_row, y_row;
-} linear_pair;
-
-/* pair 0: column c is row c of x and of y, `lin` says all. Else columns are gathered: lin has one part, the planes of expert
- * 0; columns first[e] .. first[e + 1] of `pair` are expert e's; lin.n_cols is not read, residual rows go by y_row. */
+/* pick 0: column c is row c of x and of y, `lin` says all. Else columns are gathered, by the lists of moe_lists (args_moe.h):
+ * lin has one part, of n_rows an expert, and the experts' rows follow one another in its planes; columns first[e] ..
+ * first[e + 1] of `pick` are expert e's. A pick is token * n_used + slot: the token's row of x (of its n_used inputs of k
+ * values, quantised as one row, the slot's one if per_slot), the slot's n_rows values of the token's row of y. lin.n_cols is
+ * not read, residual must be 0. */
 typedef struct {
     linear_args lin;
-    GPU_PTR(const linear_pair) pair;
-    GPU_PTR(const uint32_t) first;         /* [n_expert + 1] */
-    uint64_t expert_stride[LINEAR_PLANES]; /* bytes from an expert's plane to the next one's */
-    uint32_t n_expert, n_seg;              /* n_seg: 1 but for inputs of every slot its own */
+    GPU_PTR(const uint32_t) pick;
+    GPU_PTR(const uint32_t) first; /* [n_expert + 1] */
+    uint32_t n_expert, n_used, per_slot, pad;
 } linear_mat_args;
 
-/* Tiles of columns that n_pairs columns of n_expert experts can have. */
-GPU_SHARED_INLINE uint32_t linear_mat_expert_tiles(uint32_t n_pairs, uint32_t n_expert, uint32_t tile_cols) {
-    const uint32_t used = n_pairs < n_expert ? n_pairs : n_expert;
-    return used + (n_pairs - used) / tile_cols;
+/* Tiles of columns that n_picks columns of n_expert experts can have. */
+GPU_SHARED_INLINE uint32_t linear_mat_expert_tiles(uint32_t n_picks, uint32_t n_expert, uint32_t tile_cols) {
+    const uint32_t used = n_picks < n_expert ? n_picks : n_expert;
+    return used + (n_picks - used) / tile_cols;
 }
 
 #endif

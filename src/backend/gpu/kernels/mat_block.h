@@ -43,7 +43,7 @@ template <class S> struct mat_shared {
 struct mat_place {
     gpu_weight w;
     const uint8_t *x;
-    const linear_pair *pair; /* of column 0; 0: column c is row c */
+    const uint32_t *pick; /* of column 0; 0: column c is row c */
     uint32_t row0, col0, n_cols, k, width;
 };
 
@@ -83,8 +83,8 @@ template <class S> DEVICE bool mat_find_expert(mat_place &p, const linear_mat_ar
     for (uint32_t e = 0; e < a.n_expert; e++) {
         const uint32_t to = a.first[e + 1], n = (to - from + S::COLS - 1) / S::COLS;
         if (at < n) {
-            UNROLL for (int i = 0; i < LINEAR_PLANES; i++) p.w.plane[i] += e * a.expert_stride[i];
-            p.pair = a.pair + from;
+            UNROLL for (int i = 0; i < LINEAR_PLANES; i++) p.w.plane[i] += (uint64_t)e * p.w.n_rows * p.w.stride[i];
+            p.pick = a.pick + from;
             p.col0 = at * S::COLS;
             p.n_cols = to - from;
             return true;
@@ -99,29 +99,29 @@ template <class S> DEVICE bool mat_find(mat_place &p, const linear_mat_args &a) 
     if (!mat_find_rows<S>(p, a.lin, block_y())) return false;
     p.x = a.lin.x;
     p.k = a.lin.k;
-    p.width = a.pair ? a.n_seg * a.lin.k : a.lin.k;
-    p.pair = 0;
+    p.width = a.per_slot ? a.n_used * a.lin.k : a.lin.k;
+    p.pick = 0;
     p.col0 = block_x() * S::COLS;
     p.n_cols = a.lin.n_cols;
-    return a.pair ? mat_find_expert<S>(p, a, block_x()) : p.col0 < p.n_cols;
+    return a.pick ? mat_find_expert<S>(p, a, block_x()) : p.col0 < p.n_cols;
 }
 
-/* Row of x that column col0 + i has, and which segment of it; past the last column: the last one's. */
-DEVICE const uint8_t *mat_x_row(const mat_place &p, const linear_mat_args &a, uint32_t i, uint32_t *seg) {
+/* Row of x that column col0 + i has, and which of the row's inputs; past the last column: the last one's. */
+DEVICE const uint8_t *mat_x_row(const mat_place &p, const linear_mat_args &a, uint32_t i, uint32_t *slot) {
     const uint32_t col = min32(p.col0 + i, p.n_cols - 1);
-    const uint32_t row = p.pair ? p.pair[col].x_row : col;
-    *seg = p.pair ? row % a.n_seg : 0;
-    return p.x + (uint64_t)(p.pair ? row / a.n_seg : row) * a.lin.x_stride;
+    const uint32_t pick = p.pick ? p.pick[col] : 0;
+    *slot = a.per_slot ? pick % a.n_used : 0;
+    return p.x + (uint64_t)(p.pick ? pick / a.n_used : col) * a.lin.x_stride;
 }
 
 /* Half `h` of a column's scales and sums: for super-blocks eight sums, and the scale of both halves; else two blocks' scales
  * and sums. */
 template <class S> DEVICE void mat_column_source(mat_sources<S> &src, const mat_place &p, const linear_mat_args &a, uint32_t i) {
-    uint32_t seg;
-    const uint8_t *row = mat_x_row(p, a, i >> 1, &seg);
+    uint32_t slot;
+    const uint8_t *row = mat_x_row(p, a, i >> 1, &slot);
     const uint32_t per_scale = S::F::SUPER ? 256 : 32;
-    src.side = row + gpu_act_sums(p.width) + (uint64_t)seg * (p.k / 8) + (S::F::SUPER ? (i & 1) * 16 : 0);
-    src.side2 = row + gpu_act_scales(p.width) + (uint64_t)seg * (p.k / per_scale * 4);
+    src.side = row + gpu_act_sums(p.width) + (uint64_t)slot * (p.k / 8) + (S::F::SUPER ? (i & 1) * 16 : 0);
+    src.side2 = row + gpu_act_scales(p.width) + (uint64_t)slot * (p.k / per_scale * 4);
 }
 
 template <class S> DEVICE void mat_open(mat_sources<S> &src, const mat_place &p, const linear_mat_args &a) {
@@ -133,9 +133,9 @@ template <class S> DEVICE void mat_open(mat_sources<S> &src, const mat_place &p,
         src.scales[i] = p.w.plane[2] + row * p.w.stride[2];
     }
     UNROLL for (int i = 0; i < S::X_LOADS; i++) {
-        uint32_t seg;
-        src.x[i] = mat_x_row(p, a, t / TILE_CHUNKS + i * (S::THREADS / TILE_CHUNKS), &seg);
-        src.x[i] += (uint64_t)seg * p.k;
+        uint32_t slot;
+        src.x[i] = mat_x_row(p, a, t / TILE_CHUNKS + i * (S::THREADS / TILE_CHUNKS), &slot);
+        src.x[i] += (uint64_t)slot * p.k;
     }
     if (t < S::ROWS) {
         const uint64_t row = min32(p.row0 + t, p.w.n_rows - 1);
@@ -247,7 +247,7 @@ template <class S> DEVICE void mat_stage_blocks(mat_shared<S> &s, const mat_fetc
 
 template <class S> DEVICE void mat_stage(mat_shared<S> &s, const mat_fetched<S> &f, uint32_t stage) {
     typedef typename S::F F;
-    const uint32_t t = thread_x();
+    const uint32_t t = made_here(thread_x());
     UNROLL for (int i = 0; i < S::W_LOADS; i++) {
         const uint32_t row = t / STAGE_BLOCKS + i * (S::THREADS / STAGE_BLOCKS), chunk = t % STAGE_BLOCKS * 2;
         word4 v[2];
@@ -266,16 +266,16 @@ template <class S> DEVICE void mat_stage(mat_shared<S> &s, const mat_fetched<S> 
 }
 
 /* First row and first column of this wave in the block. */
-template <class S> DEVICE uint32_t mat_wave_row() { return thread_x() / WAVE / S::WAVES_X * (S::MT * TILE); }
-template <class S> DEVICE uint32_t mat_wave_col() { return thread_x() / WAVE % S::WAVES_X * (S::NT * TILE); }
+template <class S> DEVICE uint32_t mat_wave_row(uint32_t t) { return t / WAVE / S::WAVES_X * (S::MT * TILE); }
+template <class S> DEVICE uint32_t mat_wave_col(uint32_t t) { return t / WAVE % S::WAVES_X * (S::NT * TILE); }
 
 template <class S> struct mat_operands {
     tile_w w[S::MT];
     tile_x x[S::NT];
 };
-template <class S> DEVICE void mat_operands_load(mat_operands<S> &o, const mat_shared<S> &s, uint32_t chunk) {
-    UNROLL for (int m = 0; m < S::MT; m++) o.w[m] = tile_load_w<TILE_CODES>(s.w, mat_wave_row<S>() + m * TILE, chunk);
-    UNROLL for (int n = 0; n < S::NT; n++) o.x[n] = tile_load_x<TILE_CODES>(s.x, mat_wave_col<S>() + n * TILE, chunk);
+template <class S> DEVICE void mat_operands_load(mat_operands<S> &o, const mat_shared<S> &s, uint32_t t, uint32_t chunk) {
+    UNROLL for (int m = 0; m < S::MT; m++) o.w[m] = tile_load_w<TILE_CODES>(t % WAVE, s.w, mat_wave_row<S>(t) + m * TILE, chunk);
+    UNROLL for (int n = 0; n < S::NT; n++) o.x[n] = tile_load_x<TILE_CODES>(t % WAVE, s.x, mat_wave_col<S>(t) + n * TILE, chunk);
 }
 
 /* sums += scale of each row, byte `at` of its word, times the tile's sums */
@@ -287,19 +287,19 @@ DEVICE void mat_add_scaled(tile_regs &sum, const tile_regs &c, const uint32_t *w
 }
 
 /* A stage of a super-block: integers only. half: which of its two stages. */
-template <class S> DEVICE void mat_multiply_super(mat_sums<S> &a, const mat_shared<S> &s, uint32_t half) {
+template <class S> DEVICE void mat_multiply_super(mat_sums<S> &a, const mat_shared<S> &s, uint32_t t, uint32_t half) {
     typedef typename S::F F;
     enum { WORDS = F::SUB == 16 ? 2 : 1 }; /* scales of a row in a stage */
     uint32_t sc[S::MT][WORDS][TILE_W];
     UNROLL for (int m = 0; m < S::MT; m++)
         UNROLL for (int w = 0; w < TILE_W; w++)
             UNROLL for (int i = 0; i < WORDS && F::SUB != 0; i++) {
-                const uint32_t *row = (const uint32_t *)&s.small[mat_wave_row<S>() + m * TILE + tile_row(w)];
+                const uint32_t *row = (const uint32_t *)&s.small[mat_wave_row<S>(t) + m * TILE + tile_row(t % WAVE, w)];
                 sc[m][i][w] = row[half * WORDS + i];
             }
     UNROLL for (uint32_t b = 0; b < STAGE_BLOCKS; b++) {
         mat_operands<S> o;
-        mat_operands_load<S>(o, s, 2 * b);
+        mat_operands_load<S>(o, s, t, 2 * b);
         UNROLL for (int m = 0; m < S::MT; m++)
             UNROLL for (int n = 0; n < S::NT; n++) {
                 const tile_regs zero = tile_fill(0);
@@ -315,27 +315,27 @@ template <class S> DEVICE void mat_multiply_super(mat_sums<S> &a, const mat_shar
 }
 
 /* sum_s mn[s] * asum[s] of a tile */
-template <class S> DEVICE tile_regs mat_minimum(const mat_shared<S> &s, uint32_t row0, uint32_t col0) {
-    const tile_w mn = tile_load_w<TILE_SMALL>(s.small, row0, 0);
+template <class S> DEVICE tile_regs mat_minimum(const mat_shared<S> &s, uint32_t t, uint32_t row0, uint32_t col0) {
+    const tile_w mn = tile_load_w<TILE_SMALL>(t % WAVE, s.small, row0, 0);
     const tile_regs zero = tile_fill(0);
-    const tile_regs lo = tile_mma_half<0>(zero, mn, tile_load_x<TILE_SMALL>(s.lo, col0, 0));
-    const tile_regs hi = tile_mma_half<0>(zero, mn, tile_load_x<TILE_SMALL>(s.hi, col0, 0));
+    const tile_regs lo = tile_mma_half<0>(zero, mn, tile_load_x<TILE_SMALL>(t % WAVE, s.lo, col0, 0));
+    const tile_regs hi = tile_mma_half<0>(zero, mn, tile_load_x<TILE_SMALL>(t % WAVE, s.hi, col0, 0));
     return lo + hi * 64;
 }
 
 /* The end of a super-block: its integers go into the f32 sums. */
-template <class S> DEVICE void mat_finish_super(mat_sums<S> &a, const mat_shared<S> &s) {
+template <class S> DEVICE void mat_finish_super(mat_sums<S> &a, const mat_shared<S> &s, uint32_t t) {
     typedef typename S::F F;
     UNROLL for (int m = 0; m < S::MT; m++)
         UNROLL for (int n = 0; n < S::NT; n++) {
-            const uint32_t row0 = mat_wave_row<S>() + m * TILE, col0 = mat_wave_col<S>() + n * TILE;
+            const uint32_t row0 = mat_wave_row<S>(t) + m * TILE, col0 = mat_wave_col<S>(t) + n * TILE;
             tile_regs least = tile_fill(0);
-            if constexpr (F::MIN) least = mat_minimum<S>(s, row0, col0);
+            if constexpr (F::MIN) least = mat_minimum<S>(s, t, row0, col0);
             UNROLL for (int w = 0; w < TILE_W; w++)
                 UNROLL for (int x = 0; x < TILE_X; x++) {
                     const int i = w * TILE_X + x;
-                    const uint32_t row = row0 + tile_row(w);
-                    const float dx = s.dx[0][col0 + tile_col(x)];
+                    const uint32_t row = row0 + tile_row(t % WAVE, w);
+                    const float dx = s.dx[0][col0 + tile_col(t % WAVE, x)];
                     const int32_t isum = F::SIGN < 0 ? -a.i[m][n][i] : a.i[m][n][i];
                     a.f[m][n][i] = fma32(s.d[0][row] * dx, (float)isum, a.f[m][n][i]);
                     if constexpr (F::MIN) a.f[m][n][i] = fma32(-(s.m[0][row] * dx), (float)least[i], a.f[m][n][i]);
@@ -345,18 +345,18 @@ template <class S> DEVICE void mat_finish_super(mat_sums<S> &a, const mat_shared
 }
 
 /* One block of 32 of the stage. */
-template <class S> DEVICE void mat_multiply_block(mat_sums<S> &a, const mat_shared<S> &s, uint32_t b) {
+template <class S> DEVICE void mat_multiply_block(mat_sums<S> &a, const mat_shared<S> &s, uint32_t t, uint32_t b) {
     typedef typename S::F F;
     mat_operands<S> o;
-    mat_operands_load<S>(o, s, 2 * b);
+    mat_operands_load<S>(o, s, t, 2 * b);
     UNROLL for (int m = 0; m < S::MT; m++)
         UNROLL for (int n = 0; n < S::NT; n++) {
             const tile_regs c = tile_mma(tile_fill(TILE_FLOAT_ZERO), o.w[m], o.x[n]);
             UNROLL for (int w = 0; w < TILE_W; w++)
                 UNROLL for (int x = 0; x < TILE_X; x++) {
                     const int i = w * TILE_X + x;
-                    const uint32_t row = mat_wave_row<S>() + m * TILE + tile_row(w);
-                    const uint32_t col = mat_wave_col<S>() + n * TILE + tile_col(x);
+                    const uint32_t row = mat_wave_row<S>(t) + m * TILE + tile_row(t % WAVE, w);
+                    const uint32_t col = mat_wave_col<S>(t) + n * TILE + tile_col(t % WAVE, x);
                     a.f[m][n][i] = fma32(s.d[b][row] * s.dx[b][col], tile_float(c[i]), a.f[m][n][i]);
                     if constexpr (F::MIN) a.f[m][n][i] = fma32(s.m[b][row], s.xs[b][col], a.f[m][n][i]);
                 }
@@ -364,28 +364,37 @@ template <class S> DEVICE void mat_multiply_block(mat_sums<S> &a, const mat_shar
 }
 
 template <class S> DEVICE void mat_multiply(mat_sums<S> &a, const mat_shared<S> &s, uint32_t stage, uint32_t n_block) {
+    const uint32_t t = made_here(thread_x());
     if constexpr (S::F::SUPER) {
-        mat_multiply_super<S>(a, s, stage % 2);
-        if (stage % 2 == 1) mat_finish_super<S>(a, s);
+        mat_multiply_super<S>(a, s, t, stage % 2);
+        if (stage % 2 == 1) mat_finish_super<S>(a, s, made_here(t));
     } else {
         UNROLL for (uint32_t b = 0; b < STAGE_BLOCKS; b++)
-            if (stage * STAGE_BLOCKS + b < n_block) mat_multiply_block<S>(a, s, b);
+            if (stage * STAGE_BLOCKS + b < n_block) mat_multiply_block<S>(a, s, t, b);
     }
 }
 
-template <class S> DEVICE void mat_write(const mat_sums<S> &a, const mat_place &p, const linear_args &l) {
+/* Where column col's results begin. */
+DEVICE float *mat_y(const mat_place &p, const linear_mat_args &a, uint32_t col) {
+    const uint32_t pick = p.pick ? p.pick[col] : 0, tok = p.pick ? pick / a.n_used : col;
+    float *y = (float *)((uint8_t *)a.lin.y + (uint64_t)tok * a.lin.y_stride) + p.w.y_column;
+    return p.pick ? y + (uint64_t)(pick % a.n_used) * p.w.n_rows : y;
+}
+
+template <class S> DEVICE void mat_write(const mat_sums<S> &sums, const mat_place &p, const linear_mat_args &a) {
+    const uint32_t t = made_here(thread_x());
+    const uint8_t *residual = (const uint8_t *)a.lin.residual;
     UNROLL for (int n = 0; n < S::NT; n++)
         UNROLL for (int x = 0; x < TILE_X; x++) {
-            const uint32_t col = p.col0 + mat_wave_col<S>() + n * TILE + tile_col(x);
+            const uint32_t col = p.col0 + mat_wave_col<S>(t) + n * TILE + tile_col(t % WAVE, x);
             if (col >= p.n_cols) continue;
-            const uint64_t y_row = p.pair ? p.pair[col].y_row : col;
-            float *y = (float *)((uint8_t *)l.y + y_row * l.y_stride) + p.w.y_column;
-            const float *res = (const float *)((const uint8_t *)l.residual + y_row * l.residual_stride) + p.w.y_column;
+            float *y = mat_y(p, a, col);
+            const float *add = (const float *)(residual + (uint64_t)col * a.lin.residual_stride) + p.w.y_column;
             UNROLL for (int m = 0; m < S::MT; m++)
                 UNROLL for (int w = 0; w < TILE_W; w++) {
-                    const uint32_t row = p.row0 + mat_wave_row<S>() + m * TILE + tile_row(w);
-                    const float v = a.f[m][n][w * TILE_X + x];
-                    if (row < p.w.n_rows) y[row] = l.residual ? v + res[row] : v;
+                    const uint32_t row = p.row0 + mat_wave_row<S>(t) + m * TILE + tile_row(t % WAVE, w);
+                    const float v = sums.f[m][n][w * TILE_X + x];
+                    if (row < p.w.n_rows) y[row] = residual ? v + add[row] : v;
                 }
         }
 }
@@ -411,7 +420,7 @@ template <class S> DEVICE void mat_run(mat_shared<S> &s, const linear_mat_args &
         if (stage + 1 < n_stage) mat_fetch<S>(f, src, stage + 1, n_block);
         mat_multiply<S>(a, s, stage, n_block);
     }
-    mat_write<S>(a, p, args.lin);
+    mat_write<S>(a, p, args);
 }
 
 template <class F> DEVICE void mat_many(const linear_mat_args &a) {

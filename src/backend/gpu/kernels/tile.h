@@ -5,11 +5,11 @@
  * Operands lie in shared memory as rows of bytes, a weight row or a column a row, in one of two pitches:
  *   CODES   128 bytes a row, 16-byte chunk c of row r at place c ^ (r & 7), so that neither rows nor chunks meet in a bank
  *   SMALL   16 bytes a row
- * tile_load_*<pitch>(lds, row0, chunk) takes 32 values, two chunks from `chunk` (even), of the sixteen rows from row0 (a
+ * lane: of the wave. tile_load_*<pitch>(lane, lds, row0, chunk) takes 32 values, two chunks from `chunk` (even), of the sixteen rows from row0 (a
  * multiple of 16); of SMALL there is one chunk, and only half 0 of the operand is good.
  *   tile_mma           all 32 values
  *   tile_mma_half<h>   16 of them: chunk h of the two
- * A lane holds TILE_W x TILE_X of the tile's sums: v[w * TILE_X + x] belongs to row tile_row(w) and column tile_col(x).
+ * A lane holds TILE_W x TILE_X of the tile's sums: v[w * TILE_X + x] belongs to row tile_row(lane, w) and column tile_col(lane, x).
  *
  * Which lane holds what: AMD's "RDNA3" and "RDNA4" ISA guides, WMMA (gfx11: both halves of a wave hold an operand's 16 rows;
  * sums: register i of lane l is matrix row 2i + l / 16, gfx12 i + 8 (l / 16), matrix column l % 16), "CDNA3" ISA guide, MFMA
@@ -39,7 +39,15 @@
 enum tile_pitch { TILE_CODES, TILE_SMALL };
 enum { TILE = 16, TILE_CHUNKS = 8 };
 
-DEVICE uint32_t lane_in_wave() { return thread_x() & (WAVE - 1); }
+/* The value, as if it were not known: what is made from it in a loop is made there, not kept in registers all along. */
+DEVICE uint32_t made_here(uint32_t v) {
+#if defined(__AMDGCN__)
+    asm volatile("" : "+v"(v));
+#elif !defined(GPU_HOST)
+    asm volatile("" : "+r"(v));
+#endif
+    return v;
+}
 
 /* Index of a row's 16-byte chunk. */
 template <int PITCH> DEVICE uint32_t tile_at(uint32_t row, uint32_t chunk) {
@@ -60,8 +68,8 @@ struct tile_w {
 typedef tile_w tile_x;
 
 /* Columns are handed out so that a lane's eight sums are of neighbours: matrix row 2i + h is column i + 8h. */
-DEVICE uint32_t tile_row(uint32_t) { return lane_in_wave() & 15; }
-DEVICE uint32_t tile_col(uint32_t x) { return (lane_in_wave() >> 4 << 3) + x; }
+DEVICE uint32_t tile_row(uint32_t lane, uint32_t) { return lane & 15; }
+DEVICE uint32_t tile_col(uint32_t lane, uint32_t x) { return (lane >> 4 << 3) + x; }
 
 template <int PITCH> DEVICE tile_w tile_load_from(const word4 *lds, uint32_t row, uint32_t chunk) {
     tile_w t;
@@ -69,11 +77,11 @@ template <int PITCH> DEVICE tile_w tile_load_from(const word4 *lds, uint32_t row
     t.half[1] = __builtin_bit_cast(tile_words, lds[tile_at<PITCH>(row, tile_limit<PITCH>(chunk + 1))]);
     return t;
 }
-template <int PITCH> DEVICE tile_w tile_load_w(const word4 *lds, uint32_t row0, uint32_t chunk) {
-    return tile_load_from<PITCH>(lds, row0 + tile_row(0), chunk);
+template <int PITCH> DEVICE tile_w tile_load_w(uint32_t lane, const word4 *lds, uint32_t row0, uint32_t chunk) {
+    return tile_load_from<PITCH>(lds, row0 + tile_row(lane, 0), chunk);
 }
-template <int PITCH> DEVICE tile_x tile_load_x(const word4 *lds, uint32_t row0, uint32_t chunk) {
-    const uint32_t m = lane_in_wave() & 15;
+template <int PITCH> DEVICE tile_x tile_load_x(uint32_t lane, const word4 *lds, uint32_t row0, uint32_t chunk) {
+    const uint32_t m = lane & 15;
     return tile_load_from<PITCH>(lds, row0 + (m & 1) * 8 + (m >> 1), chunk);
 }
 template <int HALF> DEVICE tile_regs tile_mma_half_of(tile_regs c, const tile_w &w, const tile_x &x) {
@@ -93,19 +101,19 @@ struct tile_w {
 };
 typedef tile_w tile_x;
 
-DEVICE uint32_t tile_row(uint32_t) { return lane_in_wave() & 15; }
-DEVICE uint32_t tile_col(uint32_t x) { return (lane_in_wave() >> 4 << 3) + x; }
+DEVICE uint32_t tile_row(uint32_t lane, uint32_t) { return lane & 15; }
+DEVICE uint32_t tile_col(uint32_t lane, uint32_t x) { return (lane >> 4 << 3) + x; }
 
-template <int PITCH> DEVICE tile_w tile_load_w(const word4 *lds, uint32_t row0, uint32_t chunk) {
-    const uint32_t row = row0 + tile_row(0), part = lane_in_wave() >> 4;
+template <int PITCH> DEVICE tile_w tile_load_w(uint32_t lane, const word4 *lds, uint32_t row0, uint32_t chunk) {
+    const uint32_t row = row0 + tile_row(lane, 0), part = lane >> 4;
     const tile_words *at = (const tile_words *)lds;
     tile_w t;
     t.half[0] = at[tile_at<PITCH>(row, chunk) * 2 + part];
     t.half[1] = at[tile_at<PITCH>(row, tile_limit<PITCH>(chunk + 1)) * 2 + part];
     return t;
 }
-template <int PITCH> DEVICE tile_x tile_load_x(const word4 *lds, uint32_t row0, uint32_t chunk) {
-    return tile_load_w<PITCH>(lds, row0, chunk);
+template <int PITCH> DEVICE tile_x tile_load_x(uint32_t lane, const word4 *lds, uint32_t row0, uint32_t chunk) {
+    return tile_load_w<PITCH>(lane, lds, row0, chunk);
 }
 template <int HALF> DEVICE tile_regs tile_mma_half_of(tile_regs c, const tile_w &w, const tile_x &x) {
     return __builtin_amdgcn_wmma_i32_16x16x16_iu8_w32_gfx12(true, x.half[HALF], true, w.half[HALF], c, false);
@@ -123,24 +131,24 @@ struct tile_w {
 };
 typedef tile_w tile_x;
 
-DEVICE uint32_t tile_row(uint32_t) { return lane_in_wave() & 15; }
-DEVICE uint32_t tile_col(uint32_t x) { return (lane_in_wave() >> 4 << 2) + x; }
+DEVICE uint32_t tile_row(uint32_t lane, uint32_t) { return lane & 15; }
+DEVICE uint32_t tile_col(uint32_t lane, uint32_t x) { return (lane >> 4 << 2) + x; }
 
-template <int PITCH> DEVICE tile_w tile_load_w(const word4 *lds, uint32_t row0, uint32_t chunk) {
-    const uint32_t part = lane_in_wave() >> 4;
+template <int PITCH> DEVICE tile_w tile_load_w(uint32_t lane, const word4 *lds, uint32_t row0, uint32_t chunk) {
+    const uint32_t part = lane >> 4;
     tile_w t;
-    t.all = ((const int64_t *)lds)[tile_at<PITCH>(row0 + tile_row(0), tile_limit<PITCH>(chunk + (part >> 1))) * 2 + (part & 1)];
+    t.all = ((const int64_t *)lds)[tile_at<PITCH>(row0 + tile_row(lane, 0), tile_limit<PITCH>(chunk + (part >> 1))) * 2 + (part & 1)];
     return t;
 }
-template <int PITCH> DEVICE tile_x tile_load_x(const word4 *lds, uint32_t row0, uint32_t chunk) {
-    return tile_load_w<PITCH>(lds, row0, chunk);
+template <int PITCH> DEVICE tile_x tile_load_x(uint32_t lane, const word4 *lds, uint32_t row0, uint32_t chunk) {
+    return tile_load_w<PITCH>(lane, lds, row0, chunk);
 }
 DEVICE tile_regs tile_mma_of(tile_regs c, const tile_w &w, const tile_x &x) {
     return __builtin_amdgcn_mfma_i32_16x16x32_i8(x.all, w.all, c, 0, 0, 0);
 }
 /* The instruction has no shorter form: the other sixteen weights are taken as zeros. */
 template <int HALF> DEVICE tile_regs tile_mma_half_of(tile_regs c, const tile_w &w, const tile_x &x) {
-    const tile_w only = {lane_in_wave() >> 5 == HALF ? w.all : 0};
+    const tile_w only = {(thread_x() >> 5 & 1) == HALF ? w.all : 0};
     return tile_mma_of(c, only, x);
 }
 
@@ -153,19 +161,19 @@ struct tile_w {
 };
 typedef tile_w tile_x;
 
-DEVICE uint32_t tile_row(uint32_t) { return lane_in_wave() & 15; }
-DEVICE uint32_t tile_col(uint32_t x) { return (lane_in_wave() >> 4 << 2) + x; }
+DEVICE uint32_t tile_row(uint32_t lane, uint32_t) { return lane & 15; }
+DEVICE uint32_t tile_col(uint32_t lane, uint32_t x) { return (lane >> 4 << 2) + x; }
 
-template <int PITCH> DEVICE tile_w tile_load_w(const word4 *lds, uint32_t row0, uint32_t chunk) {
-    const uint32_t row = row0 + tile_row(0), part = lane_in_wave() >> 4;
+template <int PITCH> DEVICE tile_w tile_load_w(uint32_t lane, const word4 *lds, uint32_t row0, uint32_t chunk) {
+    const uint32_t row = row0 + tile_row(lane, 0), part = lane >> 4;
     const int32_t *at = (const int32_t *)lds;
     tile_w t;
     t.half[0] = at[tile_at<PITCH>(row, chunk) * 4 + part];
     t.half[1] = at[tile_at<PITCH>(row, tile_limit<PITCH>(chunk + 1)) * 4 + part];
     return t;
 }
-template <int PITCH> DEVICE tile_x tile_load_x(const word4 *lds, uint32_t row0, uint32_t chunk) {
-    return tile_load_w<PITCH>(lds, row0, chunk);
+template <int PITCH> DEVICE tile_x tile_load_x(uint32_t lane, const word4 *lds, uint32_t row0, uint32_t chunk) {
+    return tile_load_w<PITCH>(lane, lds, row0, chunk);
 }
 template <int HALF> DEVICE tile_regs tile_mma_half_of(tile_regs c, const tile_w &w, const tile_x &x) {
     return __builtin_amdgcn_mfma_i32_16x16x16i8(x.half[HALF], w.half[HALF], c, 0, 0, 0);
@@ -185,8 +193,8 @@ struct tile_x {
     uint32_t r[4]; /* columns 0-7: half 0, half 1; columns 8-15 the same */
 };
 
-DEVICE uint32_t tile_row(uint32_t w) { return (lane_in_wave() >> 2) + 8 * w; }
-DEVICE uint32_t tile_col(uint32_t x) { return (x >> 1) * 8 + (lane_in_wave() & 3) * 2 + (x & 1); }
+DEVICE uint32_t tile_row(uint32_t lane, uint32_t w) { return (lane >> 2) + 8 * w; }
+DEVICE uint32_t tile_col(uint32_t lane, uint32_t x) { return (x >> 1) * 8 + (lane & 3) * 2 + (x & 1); }
 
 /* Four 8 x 16-byte matrices: lane l names a row of matrix l / 8 and gets word l % 4 of row l / 4 of each. */
 DEVICE void tile_ldmatrix(uint32_t r[4], const word4 *lds) {
@@ -196,14 +204,13 @@ DEVICE void tile_ldmatrix(uint32_t r[4], const word4 *lds) {
                  : "r"(at)
                  : "memory");
 }
-template <int PITCH> DEVICE tile_w tile_load_w(const word4 *lds, uint32_t row0, uint32_t chunk) {
-    const uint32_t lane = lane_in_wave();
+template <int PITCH> DEVICE tile_w tile_load_w(uint32_t lane, const word4 *lds, uint32_t row0, uint32_t chunk) {
     tile_w t;
     tile_ldmatrix(t.r, lds + tile_at<PITCH>(row0 + (lane & 15), tile_limit<PITCH>(chunk + (lane >> 4))));
     return t;
 }
-template <int PITCH> DEVICE tile_x tile_load_x(const word4 *lds, uint32_t row0, uint32_t chunk) {
-    const uint32_t lane = lane_in_wave(), row = row0 + (lane & 7) + (lane >> 4) * 8;
+template <int PITCH> DEVICE tile_x tile_load_x(uint32_t lane, const word4 *lds, uint32_t row0, uint32_t chunk) {
+    const uint32_t row = row0 + (lane & 7) + (lane >> 4) * 8;
     tile_x t;
     tile_ldmatrix(t.r, lds + tile_at<PITCH>(row, tile_limit<PITCH>(chunk + (lane >> 3 & 1))));
     return t;
@@ -239,18 +246,18 @@ enum { TILE_W = 2, TILE_X = 128 / WAVE, TILE_X_STEP = TILE / TILE_X };
 typedef int32_t tile_regs __attribute__((ext_vector_type(TILE_W * TILE_X)));
 struct tile_w {
     const word4 *lds;
-    uint32_t row0, chunk, small;
+    uint32_t row0, chunk, small, lane;
 };
 typedef tile_w tile_x;
 
-DEVICE uint32_t tile_row(uint32_t w) { return (lane_in_wave() & 7) + 8 * w; }
-DEVICE uint32_t tile_col(uint32_t x) { return (lane_in_wave() >> 3) + TILE_X_STEP * x; }
+DEVICE uint32_t tile_row(uint32_t lane, uint32_t w) { return (lane & 7) + 8 * w; }
+DEVICE uint32_t tile_col(uint32_t lane, uint32_t x) { return (lane >> 3) + TILE_X_STEP * x; }
 
-template <int PITCH> DEVICE tile_w tile_load_w(const word4 *lds, uint32_t row0, uint32_t chunk) {
-    return {lds, row0, chunk, PITCH == TILE_SMALL};
+template <int PITCH> DEVICE tile_w tile_load_w(uint32_t lane, const word4 *lds, uint32_t row0, uint32_t chunk) {
+    return {lds, row0, chunk, PITCH == TILE_SMALL, lane};
 }
-template <int PITCH> DEVICE tile_x tile_load_x(const word4 *lds, uint32_t row0, uint32_t chunk) {
-    return {lds, row0, chunk, PITCH == TILE_SMALL};
+template <int PITCH> DEVICE tile_x tile_load_x(uint32_t lane, const word4 *lds, uint32_t row0, uint32_t chunk) {
+    return {lds, row0, chunk, PITCH == TILE_SMALL, lane};
 }
 DEVICE word4 tile_chunk(const tile_w &t, uint32_t row, uint32_t half) {
     row += t.row0;
@@ -262,9 +269,9 @@ DEVICE int32_t tile_dot16(word4 a, word4 b, int32_t c) {
 }
 DEVICE tile_regs tile_mma_plain(tile_regs c, const tile_w &w, const tile_x &x, uint32_t half) {
     word4 row[TILE_W];
-    UNROLL for (uint32_t i = 0; i < TILE_W; i++) row[i] = tile_chunk(w, tile_row(i), half);
+    UNROLL for (uint32_t i = 0; i < TILE_W; i++) row[i] = tile_chunk(w, tile_row(w.lane, i), half);
     UNROLL for (uint32_t j = 0; j < TILE_X; j++) {
-        const word4 col = tile_chunk(x, tile_col(j), half);
+        const word4 col = tile_chunk(x, tile_col(x.lane, j), half);
         UNROLL for (uint32_t i = 0; i < TILE_W; i++) c[i * TILE_X + j] = tile_dot16(row[i], col, c[i * TILE_X + j]);
     }
     return c;
