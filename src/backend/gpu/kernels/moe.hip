@@ -107,7 +107,7 @@ SHARED uint32_t list_team[MOE_BLOCK / TEAM];
 DEVICE uint32_t block_scan(uint32_t v, uint32_t *before) {
     uint32_t sum = v, all = 0;
     for (uint32_t d = 1; d < TEAM; d *= 2) {
-        const uint32_t left = (uint32_t)team_get((int32_t)sum, lane_in_team() - d);
+        const uint32_t left = (uint32_t)team_get((int32_t)sum, (lane_in_team() - d) & 31u);
         sum += lane_in_team() >= d ? left : 0;
     }
     barrier(); /* nobody reads the last result any more */
