@@ -315,14 +315,36 @@ static void check_split(check_rig *r, const bench *b, const char *name) {
     one[b->n_tok] = (attn_single){.tok = ATTN_NONE};
     a.single = check_put(r, one, (b->n_tok + 1) * sizeof *one);
     a.states = check_put(r, NULL, n_states * gpu_attn_state_bytes(b->n_head, s->d_v));
-    uint32_t heads = s->group <= 4 ? 4 : 8, y = s->n_kv * ((s->group + heads - 1) / heads);
-    check_launch(r, "attention", heads == 4 ? "attention_split_h4" : "attention_split_h8",
-                 (most + ATTN_SPLIT_CHUNKS - 1) / ATTN_SPLIT_CHUNKS + 1, y, b->n_tok + 1, ATTN_SPLIT_THREADS, &a,
-                 sizeof a);
+    uint32_t heads = gpu_attn_split_heads(s->group, s->d_k), y = s->n_kv * ((s->group + heads - 1) / heads);
+    const char *kernel = s->d_k > ATTN_SPLIT_D ? "attention_split_wide"
+                         : heads == 4          ? "attention_split_h4"
+                                               : "attention_split_h8";
+    check_launch(r, "attention", kernel, (most + ATTN_SPLIT_CHUNKS - 1) / ATTN_SPLIT_CHUNKS + 1, y, b->n_tok + 1,
+                 ATTN_SPLIT_THREADS, &a, sizeof a);
     check_launch(r, "attention", "attention_merge", b->n_tok + 1, b->n_head, (s->d_v + ATTN_MERGE_D - 1) / ATTN_MERGE_D,
                  ATTN_MERGE_THREADS, &a, sizeof a);
-    check_result(r, b, a.y, heads == 4 ? "attention_split_h4" : "attention_split_h8", name);
+    check_result(r, b, a.y, kernel, name);
     free(one);
+}
+
+/* Tiles as the host cuts them: runs of one sequence, at most so many tokens that their queries fit. */
+static void check_tile(check_rig *r, const bench *b, const char *name) {
+    const shape *s = b->s;
+    attention_args a = put_attention(r, b);
+    attn_tile_of *tile = take((b->n_tok + 1) * sizeof *tile);
+    uint32_t n = 0, heads = gpu_attn_tile_heads(s->group), most = ATTN_TILE_QUERIES / heads;
+    for (uint32_t t = 0; t < b->n_tok;) {
+        uint32_t end = t + 1;
+        while (end < b->n_tok && end - t < most && b->seq[end] == b->seq[t]) end++;
+        tile[n++] = (attn_tile_of){.tok0 = t, .n_tok = end - t};
+        t = end;
+    }
+    tile[n] = (attn_tile_of){.tok0 = ATTN_NONE};
+    a.tile = check_put(r, tile, (n + 1) * sizeof *tile);
+    check_launch(r, "attention_tile", "attention_tile", n + 1, s->n_kv * ((s->group + heads - 1) / heads),
+                 (s->d_v + ATTN_TILE_D - 1) / ATTN_TILE_D, ATTN_TILE_THREADS, &a, sizeof a);
+    check_result(r, b, a.y, "attention_tile", name);
+    free(tile);
 }
 
 static void run_shape(check_rig *r, const shape *s, uint64_t seed) {
@@ -338,6 +360,8 @@ static void run_shape(check_rig *r, const shape *s, uint64_t seed) {
     check_append(r, &b, name);
     check_reset(r);
     check_split(r, &b, name);
+    check_reset(r);
+    check_tile(r, &b, name);
     check_reset(r);
     free_bench(&b);
 }
@@ -418,6 +442,18 @@ static const shape few[] = {
      .n_seq = 2,
      .depth = {128, 0},
      .n_new = {1, 1}},
+    {.type_k = QUANT_F16,
+     .type_v = QUANT_F16,
+     .d_k = 64,
+     .d_v = 64,
+     .n_kv = 1,
+     .group = 2,
+     .page_tokens = 32,
+     .n_rot = 64,
+     .window = 90,
+     .n_seq = 2,
+     .depth = {0, 100},
+     .n_new = {150, 40}},
     {.type_k = QUANT_F16,
      .type_v = QUANT_Q8_0,
      .d_k = 576,

@@ -29,6 +29,7 @@ enum { /* as quant_type counts them */
 
 enum {
     ATTN_MAX_D = 576,         /* longest key and value */
+    ATTN_SPLIT_D = 256,       /* longest key of attention_split_h4 and _h8 */
     ATTN_KEYS = 64,           /* of a chunk: ATTN_CHUNK of the CPU */
     ATTN_SPLIT_THREADS = 128, /* a block of attention_split: four teams */
     ATTN_SPLIT_CHUNKS = 4,    /* and as many chunks */
@@ -84,8 +85,8 @@ typedef struct {
 
 /* group: n_head / n_kv_head.
  *
- * attention_split_h4, _h8 (query heads of a block): grid (blocks of ATTN_SPLIT_CHUNKS chunks for the longest context,
- *   n_kv_head * ceil(group / heads), singles), block ATTN_SPLIT_THREADS. h4 for groups up to 4.
+ * attention_split_h4, _h8, _wide (4, 8, 8 query heads of a block; the first two for d_k up to ATTN_SPLIT_D): grid (blocks of
+ *   ATTN_SPLIT_CHUNKS chunks for the longest context, n_kv_head * ceil(group / heads), singles), block ATTN_SPLIT_THREADS.
  * attention_merge: grid (singles, n_head, ceil(d_v / ATTN_MERGE_D)), block ATTN_MERGE_THREADS.
  * attention_tile: grid (tiles, n_kv_head * ceil(group / ATTN_TILE_HEADS), ceil(d_v / ATTN_TILE_D)), block ATTN_TILE_THREADS. A
  *   tile has at most ATTN_TILE_QUERIES / min(group, ATTN_TILE_HEADS) tokens.
@@ -119,6 +120,12 @@ typedef struct {
 #else
 #define ATTN_SHARED_INLINE static inline
 #endif
+ATTN_SHARED_INLINE uint32_t gpu_attn_split_heads(uint32_t group, uint32_t d_k) { /* 4: _h4, 8: _h8 or _wide */
+    return group <= 4 && d_k <= ATTN_SPLIT_D ? 4 : 8;
+}
+ATTN_SHARED_INLINE uint32_t gpu_attn_tile_heads(uint32_t group) {
+    return group < ATTN_TILE_HEADS ? group : (uint32_t)ATTN_TILE_HEADS;
+}
 ATTN_SHARED_INLINE uint64_t gpu_attn_state_o(uint32_t n_head) { return ((uint64_t)n_head * 8 + 15) & ~(uint64_t)15; }
 ATTN_SHARED_INLINE uint64_t gpu_attn_state_bytes(uint32_t n_head, uint32_t d_v) {
     return (gpu_attn_state_o(n_head) + (uint64_t)n_head * d_v * 4 + 15) & ~(uint64_t)15;

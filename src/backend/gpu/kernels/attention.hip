@@ -45,6 +45,7 @@ DEVICE void split_scores(const attention_args &a, const split_chunk &c, const fl
         if (has_scales<TYPE>() && d % KV_SCALED == 0) load_scales8(scale, scales + d / KV_SCALED * KV_GROUP * 2);
         UNROLL
         for (int u = 0; u < UNROLLED; u++) {
+            if (u % 2 == 0) in_order();
             float v[8];
             unpack8<TYPE>(v, raw[u]);
             UNROLL
@@ -109,6 +110,7 @@ DEVICE void add_values(float acc[H / 2][8], const float *p, const uint8_t *v, co
     }
     UNROLL
     for (int u = 0; u < N; u++) {
+        if (u % 2 == 0) in_order();
         float x[8];
         unpack8<TYPE>(x, raw[u]);
         UNROLL
@@ -199,7 +201,7 @@ DEVICE void split_values_any(const attention_args &a, const split_chunk &c, cons
     }
 }
 
-/* q: [ATTN_MAX_D * H]; p: [4][64 * H], of the block. */
+/* q: [at least d_k][H]; p: [4][64 * H], of the block. */
 template <int H> DEVICE void split_block(const attention_args &a, float *q, float *p) {
     const attn_single one = a.single[block_z()];
     if (one.tok == ATTN_NONE) return;
@@ -230,12 +232,18 @@ template <int H> DEVICE void split_block(const attention_args &a, float *q, floa
 }
 
 KERNEL(attention_split_h4, attention_args, ATTN_SPLIT_THREADS) {
-    SHARED float q[ATTN_MAX_D * 4];
+    SHARED float q[ATTN_SPLIT_D * 4];
     SHARED float p[ATTN_SPLIT_CHUNKS * ATTN_KEYS * 4];
     split_block<4>(a, q, p);
 }
 
 KERNEL(attention_split_h8, attention_args, ATTN_SPLIT_THREADS) {
+    SHARED float q[ATTN_SPLIT_D * 8];
+    SHARED float p[ATTN_SPLIT_CHUNKS * ATTN_KEYS * 8];
+    split_block<8>(a, q, p);
+}
+
+KERNEL(attention_split_wide, attention_args, ATTN_SPLIT_THREADS) {
     SHARED float q[ATTN_MAX_D * 8];
     SHARED float p[ATTN_SPLIT_CHUNKS * ATTN_KEYS * 8];
     split_block<8>(a, q, p);
