@@ -4,7 +4,7 @@
 #include "gpu_check.h"
 
 #include "backend/cpu/cpu_ops.h"
-#include "backend/gpu/kernels/args_attention.h"
+#include "backend/gpu/attention_plan.h"
 #include "kv/kv.h"
 
 #include <math.h>
@@ -273,11 +273,6 @@ static void check_append(check_rig *r, const bench *b, const char *name) {
     free(rows), free(got), free(cache);
 }
 
-static uint32_t chunks_of(const bench *b, uint32_t t) {
-    uint32_t pos = (uint32_t)b->pos[t];
-    return pos / ATTN_CHUNK + 1 - first_key(b->s, pos) / ATTN_CHUNK;
-}
-
 static attention_args put_attention(check_rig *r, const bench *b) {
     const shape *s = b->s;
     size_t n_q = (size_t)b->n_tok * b->n_head * s->d_k, n_y = (size_t)b->n_tok * b->n_head * s->d_v;
@@ -301,50 +296,63 @@ static void check_result(check_rig *r, const bench *b, gpu_addr y, const char *k
     free(got);
 }
 
-static void check_split(check_rig *r, const bench *b, const char *name) {
+/* The step in three ways: as the host plans it, all tokens as singles, all as tiles (no room for states). Lists end with
+ * entries that are none, as in a graph captured for more. */
+enum { AS_PLANNED, AS_SINGLES, AS_TILES };
+
+static void launch_split(check_rig *r, const bench *b, const attention_args *a, const attention_lists *l) {
     const shape *s = b->s;
-    attention_args a = put_attention(r, b);
-    attn_single *one = take((b->n_tok + 1) * sizeof *one);
-    uint32_t n_states = 0, most = 0;
-    for (uint32_t t = 0; t < b->n_tok; t++) {
-        uint32_t n = chunks_of(b, t);
-        one[t] = (attn_single){.tok = t, .first_state = n_states};
-        n_states += n;
-        most = n > most ? n : most;
-    }
-    one[b->n_tok] = (attn_single){.tok = ATTN_NONE};
-    a.single = check_put(r, one, (b->n_tok + 1) * sizeof *one);
-    a.states = check_put(r, NULL, n_states * gpu_attn_state_bytes(b->n_head, s->d_v));
     uint32_t heads = gpu_attn_split_heads(s->group, s->d_k), y = s->n_kv * ((s->group + heads - 1) / heads);
     const char *kernel = s->d_k > ATTN_SPLIT_D ? "attention_split_wide"
                          : heads == 4          ? "attention_split_h4"
                                                : "attention_split_h8";
-    check_launch(r, "attention", kernel, (most + ATTN_SPLIT_CHUNKS - 1) / ATTN_SPLIT_CHUNKS + 1, y, b->n_tok + 1,
-                 ATTN_SPLIT_THREADS, &a, sizeof a);
-    check_launch(r, "attention", "attention_merge", b->n_tok + 1, b->n_head, (s->d_v + ATTN_MERGE_D - 1) / ATTN_MERGE_D,
-                 ATTN_MERGE_THREADS, &a, sizeof a);
-    check_result(r, b, a.y, kernel, name);
-    free(one);
+    check_launch(r, "attention", kernel, (l->max_chunks + ATTN_SPLIT_CHUNKS - 1) / ATTN_SPLIT_CHUNKS + 1, y,
+                 l->n_singles + 1, ATTN_SPLIT_THREADS, a, sizeof *a);
+    check_launch(r, "attention", "attention_merge", l->n_singles + 1, b->n_head,
+                 (s->d_v + ATTN_MERGE_D - 1) / ATTN_MERGE_D, ATTN_MERGE_THREADS, a, sizeof *a);
 }
 
-/* Tiles as the host cuts them: runs of one sequence, at most so many tokens that their queries fit. */
-static void check_tile(check_rig *r, const bench *b, const char *name) {
+static void launch_tiles(check_rig *r, const bench *b, const attention_args *a, const attention_lists *l) {
+    const shape *s = b->s;
+    uint32_t heads = gpu_attn_tile_heads(s->group);
+    check_launch(r, "attention_tile", "attention_tile", l->n_tiles + 1, s->n_kv * ((s->group + heads - 1) / heads),
+                 (s->d_v + ATTN_TILE_D - 1) / ATTN_TILE_D, ATTN_TILE_THREADS, a, sizeof *a);
+}
+
+static void plan_lists(const bench *b, int how, attention_lists *l, attn_single *single, attn_tile_of *tile) {
+    const shape *s = b->s;
+    attention_plan(l, single, tile, b->n_tok, b->seq, b->pos, s->group, how == AS_TILES ? 0 : UINT32_MAX);
+    if (how == AS_SINGLES) {
+        *l = (attention_lists){.n_singles = b->n_tok};
+        for (uint32_t t = 0; t < b->n_tok; t++) {
+            uint32_t n = (uint32_t)b->pos[t] / ATTN_CHUNK + 1;
+            single[t] = (attn_single){.tok = t, .first_state = l->n_states};
+            l->n_states += n;
+            l->max_chunks = n > l->max_chunks ? n : l->max_chunks;
+        }
+    }
+    single[l->n_singles].tok = tile[l->n_tiles].tok0 = ATTN_NONE;
+}
+
+static void check_attention(check_rig *r, const bench *b, int how, const char *name) {
     const shape *s = b->s;
     attention_args a = put_attention(r, b);
+    attention_lists l;
+    attn_single *single = take((b->n_tok + 1) * sizeof *single);
     attn_tile_of *tile = take((b->n_tok + 1) * sizeof *tile);
-    uint32_t n = 0, heads = gpu_attn_tile_heads(s->group), most = ATTN_TILE_QUERIES / heads;
-    for (uint32_t t = 0; t < b->n_tok;) {
-        uint32_t end = t + 1;
-        while (end < b->n_tok && end - t < most && b->seq[end] == b->seq[t]) end++;
-        tile[n++] = (attn_tile_of){.tok0 = t, .n_tok = end - t};
-        t = end;
-    }
-    tile[n] = (attn_tile_of){.tok0 = ATTN_NONE};
-    a.tile = check_put(r, tile, (n + 1) * sizeof *tile);
-    check_launch(r, "attention_tile", "attention_tile", n + 1, s->n_kv * ((s->group + heads - 1) / heads),
-                 (s->d_v + ATTN_TILE_D - 1) / ATTN_TILE_D, ATTN_TILE_THREADS, &a, sizeof a);
-    check_result(r, b, a.y, "attention_tile", name);
-    free(tile);
+    plan_lists(b, how, &l, single, tile);
+    a.single = check_put(r, single, (l.n_singles + 1) * sizeof *single);
+    a.tile = check_put(r, tile, (l.n_tiles + 1) * sizeof *tile);
+    a.states = check_put(r, NULL, l.n_states * gpu_attn_state_bytes(b->n_head, s->d_v));
+    if (l.n_singles) launch_split(r, b, &a, &l);
+    if (l.n_tiles) launch_tiles(r, b, &a, &l);
+    check_result(r, b, a.y,
+                 how == AS_TILES ? "attention_tile"
+                 : l.n_tiles     ? "attention, both forms"
+                                 : "attention_split",
+                 name);
+    free(single), free(tile);
+    check_reset(r);
 }
 
 static void run_shape(check_rig *r, const shape *s, uint64_t seed) {
@@ -359,10 +367,7 @@ static void run_shape(check_rig *r, const shape *s, uint64_t seed) {
     make_bench(&b, s, &ops, seed);
     check_append(r, &b, name);
     check_reset(r);
-    check_split(r, &b, name);
-    check_reset(r);
-    check_tile(r, &b, name);
-    check_reset(r);
+    for (int how = AS_PLANNED; how <= AS_TILES; how++) check_attention(r, &b, how, name);
     free_bench(&b);
 }
 
@@ -495,9 +500,28 @@ static void run_long(check_rig *r) {
             }
 }
 
+static void check_softmax(check_rig *r, uint32_t n_rows, uint32_t n) {
+    if (!check_wanted(r, "softmax_rows")) return;
+    cpu_ops ops;
+    cpu_ops_ref(&ops);
+    bench b = {.rng = n};
+    float *x = normals(&b, (size_t)n_rows * n), *got = take((size_t)n_rows * n * sizeof *got);
+    size_t n_bytes = (size_t)n_rows * n * sizeof *x;
+    softmax_args a = {
+        .x = check_put(r, x, n_bytes), .y = check_put(r, NULL, n_bytes), .x_stride = n * 4, .y_stride = n * 4, .n = n};
+    check_launch(r, "softmax", "softmax_rows", n_rows, 1, 1, SOFTMAX_THREADS, &a, sizeof a);
+    check_get(r, got, a.y, n_bytes);
+    for (uint32_t i = 0; i < n_rows; i++) ops.softmax(x + (size_t)i * n, x + (size_t)i * n, n);
+    check_floats(r, "softmax_rows", got, x, (size_t)n_rows * n, "%u rows of %u", n_rows, n);
+    check_reset(r);
+    free(x), free(got);
+}
+
 int main(int argc, char **argv) {
     check_rig *r = check_open(argc, argv);
     for (uint32_t i = 0; i < sizeof few / sizeof *few; i++) run_shape(r, &few[i], 100 + i);
+    static const uint32_t widths[] = {1, 15, 16, 17, 100, 4096, 4097, 32003};
+    for (uint32_t i = 0; i < sizeof widths / sizeof *widths; i++) check_softmax(r, 1 + i % 3, widths[i]);
     if (check_long()) run_long(r);
     return check_close(r);
 }
