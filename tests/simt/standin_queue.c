@@ -14,7 +14,7 @@ typedef struct op {
     struct op *next;
     op_kind kind;
     union {
-        launch l;
+        launch *l;
         struct {
             void *to;
             const void *from;
@@ -64,7 +64,7 @@ static hip_error drain(stream *s, const event *until, uint64_t turn);
 /* -- lists -- */
 
 static op *append(op_list *l, op_kind kind) {
-    op *o = calloc(1, kind == OP_LAUNCH ? sizeof *o : sizeof *o - MOST_ARGS);
+    op *o = calloc(1, sizeof *o);
     if (!o) abort();
     o->kind = kind;
     if (!l->last) l->last = &l->first;
@@ -81,6 +81,7 @@ static void drop_event(event *v) {
 static void drop_op(op *o) {
     if (o->kind == OP_RECORD || o->kind == OP_WAIT) drop_event(o->u.event.v);
     if (o->kind == OP_GRAPH) drop_graph(o->u.g);
+    if (o->kind == OP_LAUNCH) free(o->u.l);
     free(o);
 }
 
@@ -134,18 +135,25 @@ static hip_error run_fill(int dev, const op *o) {
     return HIP_SUCCESS;
 }
 
+static hip_error run_record(const op *o) {
+    o->u.event.v->done = o->u.event.turn;
+    o->u.event.v->ms = now_ms();
+    return HIP_SUCCESS;
+}
+
+static hip_error run_wait(const op *o) {
+    const event *v = o->u.event.v;
+    return v->done < o->u.event.turn ? drain(v->s, v, o->u.event.turn) : HIP_SUCCESS;
+}
+
 static hip_error run_op(stream *s, const op *o) {
-    event *v = o->u.event.v;
     hip_error rc = HIP_SUCCESS;
     switch (o->kind) {
-    case OP_LAUNCH: return run_launch(s->dev, &o->u.l);
+    case OP_LAUNCH: return run_launch(s->dev, o->u.l);
     case OP_COPY: return run_copy(s->dev, o);
     case OP_FILL: return run_fill(s->dev, o);
-    case OP_RECORD:
-        v->done = o->u.event.turn;
-        v->ms = now_ms();
-        return HIP_SUCCESS;
-    case OP_WAIT: return v->done < o->u.event.turn ? drain(v->s, v, o->u.event.turn) : HIP_SUCCESS;
+    case OP_RECORD: return run_record(o);
+    case OP_WAIT: return run_wait(o);
     case OP_GRAPH:
         for (const op *i = o->u.g->ops.first; i && !rc; i = i->next) rc = run_op(s, i);
         return rc;
@@ -289,9 +297,11 @@ hip_error hipModuleLaunchKernel(hip_function k, unsigned grid_x, unsigned grid_y
     if (!rc && (shared_bytes || extra)) rc = HIP_NOT_SUPPORTED;
     if (!rc) rc = check_launch(s, f, grid, lanes, params);
     if (!rc) {
-        launch *l = &append(list_of(s), OP_LAUNCH)->u.l;
+        launch *l = aligned_alloc(_Alignof(launch), sizeof *l);
+        if (!l) abort();
         *l = (launch){.f = f, .grid = {grid_x, grid_y, grid_z}, .block = block_x, .args_bytes = simt_args_bytes(f->host)};
         memcpy(l->args, params[0], l->args_bytes);
+        append(list_of(s), OP_LAUNCH)->u.l = l;
         rc = queued(s);
     }
     standin_unlock();
