@@ -144,7 +144,7 @@ uint32_t pci_gpus(pci_gpu *out, uint32_t most, const char *root) {
 static void group_name(char *out, size_t n_bytes, gid_t gid) {
     struct group g, *found = NULL;
     char buf[4096];
-    snprintf(out, n_bytes, "#%u", (unsigned)gid);
+    snprintf(out, n_bytes, "%u", (unsigned)gid);
     if (getgrgid_r(gid, &g, buf, sizeof buf, &found) == 0 && found) snprintf(out, n_bytes, "%.60s", g.gr_name);
 }
 
@@ -161,11 +161,16 @@ status device_node_check(const char *root, const char *node, bool *exists, err *
     group_name(name, sizeof name, st.st_gid);
     if (why == EPERM)
         return fail(e, ERR_GPU_PERMISSION, "%s is closed to this container; start it with --device %s", node, node);
+    if (st.st_gid == 0)
+        return fail(e, ERR_GPU_PERMISSION,
+                    "%s may not be opened by this user: it belongs to root alone; run `sudo udevadm trigger`, so that "
+                    "udev gives it to group render",
+                    node);
     return fail(
         e, ERR_GPU_PERMISSION,
-        "%s may not be opened: it belongs to group %u (%s); run `sudo usermod -aG %s $USER` and log in again, or "
-        "start the container with --group-add %u",
-        node, (unsigned)st.st_gid, name, name[0] == '#' ? name + 1 : name, (unsigned)st.st_gid);
+        "%s may not be opened by this user: it belongs to group %u (%s); run `sudo usermod -aG %s $USER` and log in "
+        "again, or start the container with --group-add %u",
+        node, (unsigned)st.st_gid, name, name, (unsigned)st.st_gid);
 }
 
 status amd_nodes_check(const char *root, bool *exists, err *e) {
