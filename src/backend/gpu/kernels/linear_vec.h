@@ -12,6 +12,7 @@
 #ifndef ROCMFORGE_BACKEND_GPU_KERNELS_LINEAR_VEC_H
 #define ROCMFORGE_BACKEND_GPU_KERNELS_LINEAR_VEC_H
 
+#include "linear_part.h"
 #include "vec_form.h"
 
 enum { VEC_STEPS = 4, VEC_BATCH = VEC_STEPS * TEAM }; /* of a batch: steps, and blocks of 32 values */
@@ -41,27 +42,29 @@ struct vec_job {
 
 /* --- activations ---------------------------------------------------------------------------------------------------------- */
 
+/* A lane's share of a stage, on its way to shared memory. */
 template <vec_type T, uint32_t R, uint32_t C> struct vec_stage {
     typedef vec_shared<T, R, C> S;
-    static constexpr uint32_t each = S::stage / S::threads; /* blocks of a lane in one column */
-    word4 lo[C][each], hi[C][each];
-    int32_t sum[C][each];
-    float scale[C][each];
+    static constexpr uint32_t each = S::stage * C / S::threads;
+    word4 lo[each], hi[each];
+    int32_t sum[each];
+    float scale[each];
 };
 
 template <vec_type T, uint32_t R, uint32_t C>
 DEVICE void stage_load(vec_stage<T, R, C> &g, const vec_job &j, uint32_t block0) {
     typedef vec_shared<T, R, C> S;
     typedef vec_form<T> F;
-    UNROLL for (uint32_t c = 0; c < C; c++) UNROLL for (uint32_t i = 0; i < g.each; i++) {
-        const uint32_t block = block0 + i * S::threads + thread_x();
+    UNROLL for (uint32_t i = 0; i < g.each; i++) {
+        const uint32_t at = i * S::threads + thread_x(), c = at / S::stage, block = block0 + at % S::stage;
         if (c >= j.n_cols || block >= j.n_blocks) continue;
-        const uint8_t *code = j.code + c * (uint64_t)j.x_stride + block * 32;
-        g.lo[c][i] = *(const word4 *)code;
-        g.hi[c][i] = *(const word4 *)(code + 16);
-        if constexpr (F::sums) g.sum[c][i] = *(const int32_t *)(j.sum + c * (uint64_t)j.x_stride + block * 4);
-        if constexpr (!F::super) g.scale[c][i] = *(const float *)(j.scale + c * (uint64_t)j.x_stride + block * 4);
-        else if (block % 8 == 0) g.scale[c][i] = *(const float *)(j.scale + c * (uint64_t)j.x_stride + block / 2);
+        const uint64_t column = (uint64_t)c * j.x_stride;
+        const uint8_t *code = j.code + column + block * 32;
+        g.lo[i] = *(const word4 *)code;
+        g.hi[i] = *(const word4 *)(code + 16);
+        if constexpr (F::sums) g.sum[i] = *(const int32_t *)(j.sum + column + block * 4);
+        if constexpr (!F::super) g.scale[i] = *(const float *)(j.scale + column + block * 4);
+        else if (block % 8 == 0) g.scale[i] = *(const float *)(j.scale + column + block / 2);
     }
 }
 
@@ -69,14 +72,14 @@ template <vec_type T, uint32_t R, uint32_t C>
 DEVICE void stage_store(vec_shared<T, R, C> &s, const vec_stage<T, R, C> &g, const vec_job &j, uint32_t block0) {
     typedef vec_shared<T, R, C> S;
     typedef vec_form<T> F;
-    UNROLL for (uint32_t c = 0; c < C; c++) UNROLL for (uint32_t i = 0; i < g.each; i++) {
-        const uint32_t at = i * S::threads + thread_x();
+    UNROLL for (uint32_t i = 0; i < g.each; i++) {
+        const uint32_t all = i * S::threads + thread_x(), c = all / S::stage, at = all % S::stage;
         if (c >= j.n_cols || block0 + at >= j.n_blocks) continue;
-        s.lo[c][at] = g.lo[c][i];
-        s.hi[c][at] = g.hi[c][i];
-        if constexpr (F::sums) s.sum[c][at] = F::sub16 ? g.sum[c][i] : (int16_t)g.sum[c][i] + (g.sum[c][i] >> 16);
-        if constexpr (!F::super) s.scale[c][at] = g.scale[c][i];
-        else if (at % 8 == 0) s.scale[c][at / 8] = g.scale[c][i];
+        s.lo[c][at] = g.lo[i];
+        s.hi[c][at] = g.hi[i];
+        if constexpr (F::sums) s.sum[c][at] = F::sub16 ? g.sum[i] : (int16_t)g.sum[i] + (g.sum[i] >> 16);
+        if constexpr (!F::super) s.scale[c][at] = g.scale[i];
+        else if (at % 8 == 0) s.scale[c][at / 8] = g.scale[i];
     }
 }
 
@@ -282,19 +285,6 @@ template <vec_type T, uint32_t R, uint32_t C> DEVICE void vec_run(vec_shared<T, 
     vec_store<T, R, C>(j, l.acc);
 }
 
-/* The part of a stacked weight whose rows this block has: chosen without an index into the argument. */
-DEVICE uint32_t vec_part(gpu_weight &w, const linear_args &a, uint32_t rows_of_block) {
-    uint32_t block = block_x();
-    w = a.part[0];
-    UNROLL for (uint32_t p = 1; p < LINEAR_PARTS; p++) {
-        const uint32_t n = (w.n_rows + rows_of_block - 1) / rows_of_block;
-        if (p >= a.n_parts || block < n) break;
-        block -= n;
-        w = a.part[p];
-    }
-    return block * rows_of_block;
-}
-
 /* Moves a weight's planes to row `first`, n_rows of it left, at most rows_of_block. */
 DEVICE void vec_from_row(gpu_weight &w, uint32_t first, uint32_t rows_of_block) {
     UNROLL for (int p = 0; p < LINEAR_PLANES; p++) w.plane[p] += (uint64_t)first * w.stride[p];
@@ -303,7 +293,7 @@ DEVICE void vec_from_row(gpu_weight &w, uint32_t first, uint32_t rows_of_block) 
 
 template <vec_type T, uint32_t R, uint32_t C> DEVICE void linear_vec(vec_shared<T, R, C> &s, const linear_args &a) {
     vec_job j;
-    const uint32_t first = vec_part(j.w, a, LINEAR_VEC_ROWS), col0 = block_y() * C;
+    const uint32_t first = linear_vec_part(j.w, a, LINEAR_VEC_ROWS), col0 = block_y() * C;
     const uint64_t column = (uint64_t)(j.w.y_column + first) * 4;
     if (first >= j.w.n_rows || col0 >= a.n_cols) return; /* all lanes: no such block was asked for */
     vec_from_row(j.w, first, LINEAR_VEC_ROWS);
@@ -326,9 +316,9 @@ template <vec_type T, uint32_t R> DEVICE void linear_vec_expert(vec_shared<T, R,
     vec_job j = {};
     j.w = a.w;
     if (first >= j.w.n_rows || tok >= a.n_tok) return;
-    const uint32_t expert = uniform(*(const uint32_t *)(a.route + (uint64_t)tok * a.route_stride + slot * 8));
+    const uint32_t expert = linear_expert_at(a, tok, slot);
     j.y = (uint8_t *)a.y + (uint64_t)tok * a.y_stride + ((uint64_t)slot * j.w.n_rows + first) * 4;
-    UNROLL for (int p = 0; p < LINEAR_PLANES; p++) j.w.plane[p] += (expert < a.n_expert ? expert : 0) * a.expert_stride[p];
+    UNROLL for (int p = 0; p < LINEAR_PLANES; p++) j.w.plane[p] += expert * a.expert_stride[p];
     vec_from_row(j.w, first, LINEAR_VEC_ROWS);
     const uint32_t width = a.per_slot ? a.k * a.n_used : a.k, from = a.per_slot ? a.k * slot : 0;
     const uint8_t *x = a.x + (uint64_t)tok * a.x_stride;
