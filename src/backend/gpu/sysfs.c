@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { PATH_BYTES = 512, KFD_NODES_MOST = 256, PCI_VENDOR_AMD = 0x1002 };
+enum { PATH_BYTES = 512, KFD_NODES_MOST = 256 };
 
 static bool first_line(char *out, size_t n_bytes, const char *root, const char *path) {
     char full[PATH_BYTES];
@@ -106,6 +106,38 @@ bool kfd_arch(char *out, size_t n_bytes, const char *root, const char *pci) {
     return false;
 }
 
+/* --- the PCI bus ---------------------------------------------------------------------------------------------------------- */
+
+enum { CLASS_DISPLAY = 0x03, CLASS_ACCELERATOR = 0x12 };
+
+static bool read_pci_gpu(pci_gpu *g, const char *root, const char *name) {
+    uint64_t class, vendor, device;
+    if (!pci_address(g->pci, name)) return false;
+    if (!sysfs_number(&class, root, "/sys/bus/pci/devices/%s/class", name)) return false;
+    if (!sysfs_number(&vendor, root, "/sys/bus/pci/devices/%s/vendor", name)) return false;
+    if (!sysfs_number(&device, root, "/sys/bus/pci/devices/%s/device", name)) return false;
+    if (class >> 16 != CLASS_DISPLAY && class >> 8 != CLASS_ACCELERATOR << 8) return false;
+    g->vendor = (uint32_t)vendor;
+    g->device = (uint32_t)device;
+    return vendor == PCI_VENDOR_AMD || vendor == PCI_VENDOR_NVIDIA;
+}
+
+static int by_address(const void *a, const void *b) {
+    return strcmp(((const pci_gpu *)a)->pci, ((const pci_gpu *)b)->pci);
+}
+
+uint32_t pci_gpus(pci_gpu *out, uint32_t most, const char *root) {
+    char path[PATH_BYTES];
+    uint32_t n = 0;
+    snprintf(path, sizeof path, "%.400s/sys/bus/pci/devices", root);
+    DIR *d = opendir(path);
+    for (struct dirent *f; d && n < most && (f = readdir(d));)
+        if (read_pci_gpu(&out[n], root, f->d_name)) n++;
+    if (d) closedir(d);
+    qsort(out, n, sizeof *out, by_address);
+    return n;
+}
+
 /* --- permissions --------------------------------------------------------------------------------------------------------- */
 
 /* The group's name where the system knows one: in a container only its number means something. */
@@ -128,7 +160,7 @@ status device_node_check(const char *root, const char *node, bool *exists, err *
     if (fd >= 0 || (why != EACCES && why != EPERM)) return OK;
     group_name(name, sizeof name, st.st_gid);
     if (why == EPERM)
-        return fail(e, ERR_GPU_PERMISSION, "%s is closed to this container: start it with --device %s", node, node);
+        return fail(e, ERR_GPU_PERMISSION, "%s is closed to this container; start it with --device %s", node, node);
     return fail(
         e, ERR_GPU_PERMISSION,
         "%s may not be opened: it belongs to group %u (%s); run `sudo usermod -aG %s $USER` and log in again, or "
