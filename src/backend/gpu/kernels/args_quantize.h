@@ -4,17 +4,17 @@
  *   quantize_rows      a                                                        ceil(k / QUANTIZE_TILE), n_rows   QUANTIZE_BLOCK
  *   quantize_swiglu    silu(a) * b                                              the same
  *   quantize_geglu     gelu(a) * b                                              the same
- *   quantize_norm      rms_norm(a, b), groups of `group` values (all of the row, or a multiple of 256), eps
- *                                                                               1, n_rows
+ *   quantize_norm      rms_norm(a, b), groups of `group` values (all of the row, or a part of it), eps
+ *                                                                               1, n_rows                         QUANTIZE_BLOCK
  *
- * scale_block: 32 (q8) or 256 (q8k); k a multiple of it. Rows of a and b are byte strides apart; b of quantize_norm is one row of
- * weights [group]. Moves 4 bytes in (8 for two inputs) and 1.3 out a value. */
+ * scale_block: 32 (q8) or 256 (q8k); k a multiple of it. Rows of a and b are byte strides apart, multiples of 16 as the addresses
+ * are; b of quantize_norm is one row of weights [group], 0: ones; it takes at most QUANTIZE_GROUPS groups a row. Moves 4 bytes in (8 for two inputs) and 1.3 out a value. */
 #ifndef ROCMFORGE_BACKEND_GPU_KERNELS_ARGS_QUANTIZE_H
 #define ROCMFORGE_BACKEND_GPU_KERNELS_ARGS_QUANTIZE_H
 
 #include "backend/gpu/kernels/args_linear.h"
 
-enum { QUANTIZE_BLOCK = 256, QUANTIZE_TILE = 2048 };
+enum { QUANTIZE_BLOCK = 256, QUANTIZE_TILE = 2048, QUANTIZE_GROUPS = 1024 };
 
 typedef struct {
     GPU_PTR(const float) a;

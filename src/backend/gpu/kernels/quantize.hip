@@ -1,123 +1,182 @@
-/* Activations into int8: args_quantize.h. A lane has eight neighbouring values, a team 256: the greatest |x| of a block of 32
- * is four lanes' affair, that of 256 the whole team's; a sum of sixteen codes is two lanes'. The norm's sum of squares runs
- * in the reference's sixteen chains, in one team, over tiles in shared memory that the whole block brings in. */
-#include "backend/gpu/kernels/args_quantize.h"
-#include "backend/gpu/kernels/canon.h"
-#include "backend/gpu/kernels/target.h"
+/* Rows of f32 to int8 codes with their scales and sums, as the CPU makes them (backend/cpu/ref.c, quantize_ref). A team takes
+ * 256 values, a lane eight neighbours of them: the greatest magnitude over 4 lanes (q8) or all 32 (q8k), codes, and sums of
+ * 16 from pairs of lanes.
+ *
+ * The norm's sum of squares is sixteen partial sums, each one chain over the row: a block stages the row in shared memory and
+ * sixteen lanes run the chains from there.
+ * Moves: 4 bytes a value in (8 with two inputs), a little over 1 out. */
+#include "args_quantize.h"
+#include "target.h"
 
-enum { LANE_VALUES = 8 };
+#include "canon.h"
 
-DEVICE const float *row_of(const float *p, uint32_t stride, uint32_t row) {
-    return (const float *)((const uint8_t *)p + (uint64_t)stride * row);
+enum { UNIT = 256, EACH = UNIT / TEAM, NORM_TILE = 8192, NORM_TEAMS = QUANTIZE_BLOCK / TEAM };
+
+struct eight {
+    float v[EACH];
+};
+
+DEVICE eight load_eight(const float *p) {
+    eight e;
+    const word4 a = *(const word4 *)p, b = *(const word4 *)(p + 4);
+    UNROLL for (int i = 0; i < 4; i++) {
+        e.v[i] = as_float(a[i]);
+        e.v[i + 4] = as_float(b[i]);
+    }
+    return e;
 }
 
-DEVICE int32_t code_of(float x) {
-    const float r = (x + EXP_MAGIC) - EXP_MAGIC; /* to the nearest integer, ties to even */
+/* The greatest |x|, of the bits: NaN wins. Over the lanes that share a scale. */
+template <uint32_t BLOCK> DEVICE float greatest(const eight &e) {
+    uint32_t most = 0;
+    UNROLL for (int i = 0; i < EACH; i++) most = max32(most, as_bits(e.v[i]) & 0x7fffffffu);
+    UNROLL for (uint32_t mask = 1; mask < BLOCK / EACH; mask *= 2) most = max32(most, (uint32_t)team_xor((int32_t)most, mask));
+    return as_float(most);
+}
+
+/* inv = 127 / a and the scale of a block whose greatest |x| is a; inv 0: all codes are 0. */
+DEVICE float block_inverse(float a, float &scale) {
+    const float inv = 127.0f / a;
+    const bool finite = as_bits(a) < 0x7f800000u;
+    const bool zero = a == 0.0f || !finite || as_bits(inv) >= 0x7f800000u;
+    scale = zero ? (finite ? 0.0f : as_float(0x7fc00000u)) : a / 127.0f;
+    return zero ? 0.0f : inv;
+}
+
+DEVICE int32_t code_of(float x, float inv) {
+    const float r = (x * inv + EXP_MAGIC) - EXP_MAGIC; /* to the nearest integer, ties to even */
     return (int32_t)(r > 127.0f ? 127.0f : r < -127.0f ? -127.0f : r);
 }
 
-DEVICE uint32_t pack4(const int32_t *c) {
-    return (uint32_t)(c[0] & 255) | (uint32_t)(c[1] & 255) << 8 | (uint32_t)(c[2] & 255) << 16 | (uint32_t)c[3] << 24;
-}
-
-/* Values i .. i + 8 of a row, x, are quantised; every lane of the team comes here, those with i >= k only to exchange. */
-DEVICE void quantize_lane(const quantize_args &a, uint8_t *row, uint32_t i, const float x[LANE_VALUES]) {
-    uint32_t amax = 0; /* of the bits: the order of |x|, with NaN above infinity */
-    UNROLL for (int j = 0; j < LANE_VALUES; j++) amax = max32(amax, as_bits(x[j]) & 0x7fffffffu);
-    amax = max32(amax, (uint32_t)team_xor((int32_t)amax, 1));
-    amax = max32(amax, (uint32_t)team_xor((int32_t)amax, 2));
-    if (a.scale_block == 256) UNROLL
-        for (uint32_t mask = 4; mask < TEAM; mask *= 2) amax = max32(amax, (uint32_t)team_xor((int32_t)amax, mask));
-    const float inv = 127.0f / as_float(amax);
-    const bool finite = amax < 0x7f800000u, zero = amax == 0 || !finite || as_bits(inv) >= 0x7f800000u;
-    const float scale = zero ? (finite ? 0.0f : __builtin_nanf("")) : as_float(amax) / 127.0f;
-    int32_t code[LANE_VALUES], sum = 0;
-    UNROLL for (int j = 0; j < LANE_VALUES; j++) {
-        code[j] = zero ? 0 : code_of(x[j] * inv);
-        sum += code[j];
+/* The team's unit into the row y: every lane of the team calls; lanes at `at` >= n have nothing. */
+template <uint32_t BLOCK> DEVICE void put_unit(uint8_t *y, const eight &e, uint32_t at, uint32_t n) {
+    float scale;
+    const float inv = block_inverse(greatest<BLOCK>(e), scale);
+    uint32_t word[2] = {};
+    int32_t sum = 0;
+    UNROLL for (int i = 0; i < EACH; i++) {
+        const int32_t c = inv == 0.0f ? 0 : code_of(e.v[i], inv);
+        word[i / 4] |= ((uint32_t)c & 255u) << i % 4 * 8;
+        sum += c;
     }
     sum += team_xor(sum, 1);
-    if (i >= a.k) return;
-    *(word2 *)(row + i) = word2{pack4(code), pack4(code + 4)};
-    if (i % 16 == 0) *(int16_t *)(row + gpu_act_sums(a.k) + i / 8) = (int16_t)sum;
-    if (i % a.scale_block == 0) *(float *)(row + gpu_act_scales(a.k) + i / a.scale_block * 4) = scale;
+    if (at >= n) return;
+    *(word2 *)(y + at) = word2{word[0], word[1]};
+    if (at % 16 == 0) *(int16_t *)(y + gpu_act_sums(n) + at / 8) = (int16_t)sum;
+    if (at % BLOCK == 0) *(float *)(y + gpu_act_scales(n) + at / BLOCK * 4) = scale;
 }
 
-DEVICE void load_lane(float x[LANE_VALUES], const float *from, uint32_t i, uint32_t k) {
-    UNROLL for (int j = 0; j < LANE_VALUES; j++) x[j] = i < k ? from[i + j] : 0.0f;
+/* --- one value from one or two ------------------------------------------------------------------------------------------ */
+
+enum quantize_op { PLAIN, SWIGLU, GEGLU };
+
+DEVICE const float *row_of(const float *p, uint32_t stride) {
+    return (const float *)((const uint8_t *)p + (uint64_t)stride * block_y());
 }
 
-struct plain {
-    static constexpr bool two = false;
-    DEVICE float of(float a, float) { return a; }
-};
-struct swiglu {
-    static constexpr bool two = true;
-    DEVICE float of(float a, float b) { return canon_silu(a) * b; }
-};
-struct geglu {
-    static constexpr bool two = true;
-    DEVICE float of(float a, float b) { return canon_gelu(a) * b; }
-};
-
-template <typename F> DEVICE void quantize_tile(const quantize_args &a) {
-    const uint32_t i = block_x() * QUANTIZE_TILE + thread_x() * LANE_VALUES;
-    float x[LANE_VALUES], b[LANE_VALUES] = {};
-    load_lane(x, row_of(a.a, a.a_stride, block_y()), i, a.k);
-    if constexpr (F::two) load_lane(b, row_of(a.b, a.b_stride, block_y()), i, a.k);
-    UNROLL for (int j = 0; j < LANE_VALUES; j++) x[j] = F::of(x[j], b[j]);
-    quantize_lane(a, a.y + (uint64_t)a.y_stride * block_y(), i, x);
+DEVICE void put_row_unit(const quantize_args &a, const eight &e, uint32_t at) {
+    uint8_t *y = a.y + (uint64_t)a.y_stride * block_y();
+    if (a.scale_block == 256) put_unit<256>(y, e, at, a.k);
+    else put_unit<32>(y, e, at, a.k);
 }
 
-KERNEL(quantize_rows, quantize_args, QUANTIZE_BLOCK) { quantize_tile<plain>(a); }
-KERNEL(quantize_swiglu, quantize_args, QUANTIZE_BLOCK) { quantize_tile<swiglu>(a); }
-KERNEL(quantize_geglu, quantize_args, QUANTIZE_BLOCK) { quantize_tile<geglu>(a); }
-
-/* --- the norm */
-enum { CHAIN_TILE = 4096, CHAIN_STEP = 16 };
-SHARED float norm_tile[CHAIN_TILE];
-SHARED float norm_sum;
-
-/* Chain `lane` over norm_tile[lane], [lane + 16], ... below n, loads ahead of the sums. */
-DEVICE float square_chain(float part, uint32_t lane, uint32_t n) {
-    uint32_t i = lane;
-    for (; i + 16 * (CHAIN_STEP - 1) < n; i += 16 * CHAIN_STEP) {
-        float v[CHAIN_STEP];
-        UNROLL for (int j = 0; j < CHAIN_STEP; j++) v[j] = norm_tile[i + 16 * j];
-        UNROLL for (int j = 0; j < CHAIN_STEP; j++) part = fma32(v[j], v[j], part);
+template <quantize_op OP> DEVICE void quantize_tile(const quantize_args &a) {
+    const uint32_t at = block_x() * QUANTIZE_TILE + thread_x() * EACH;
+    eight e = {};
+    if (at < a.k) {
+        e = load_eight(row_of(a.a, a.a_stride) + at);
+        if constexpr (OP != PLAIN) {
+            const eight u = load_eight(row_of(a.b, a.b_stride) + at);
+            UNROLL for (int i = 0; i < EACH; i++)
+                e.v[i] = (OP == SWIGLU ? canon_silu(e.v[i]) : canon_gelu(e.v[i])) * u.v[i];
+        }
     }
-    for (; i < n; i += 16) part = fma32(norm_tile[i], norm_tile[i], part);
-    return part;
+    put_row_unit(a, e, at);
 }
 
-DEVICE float sum_of_squares(const float *x, uint32_t n) {
-    float part = 0.0f;
-    for (uint32_t at = 0; at < n; at += CHAIN_TILE) {
-        const uint32_t n_tile = min32(n - at, CHAIN_TILE);
-        barrier(); /* nobody reads the tile before */
-        for (uint32_t i = thread_x(); i < n_tile; i += QUANTIZE_BLOCK) norm_tile[i] = x[at + i];
+KERNEL(quantize_rows, quantize_args, QUANTIZE_BLOCK) { quantize_tile<PLAIN>(a); }
+KERNEL(quantize_swiglu, quantize_args, QUANTIZE_BLOCK) { quantize_tile<SWIGLU>(a); }
+KERNEL(quantize_geglu, quantize_args, QUANTIZE_BLOCK) { quantize_tile<GEGLU>(a); }
+
+/* --- norm ------------------------------------------------------------------------------------------------------------------ */
+
+struct norm_shared {
+    float x[NORM_TILE] __attribute__((aligned(16)));
+    float factor[QUANTIZE_GROUPS]; /* 1 / sqrt(mean + eps) of each group */
+};
+
+/* Sum v^2 of v[lane mod 16], v[+16], ... below n on top of acc, an ascending chain. */
+DEVICE float squares(float acc, const float *v, uint32_t n) {
+    const uint32_t mine = thread_x() & 15;
+    uint32_t i = mine;
+    for (; i + 31 * 16 < n; i += 32 * 16) {
+        float x[32];
+        UNROLL for (uint32_t u = 0; u < 32; u++) x[u] = v[i + u * 16];
+        UNROLL for (uint32_t u = 0; u < 32; u++) acc = fma32(x[u], x[u], acc);
+    }
+    for (; i < n; i += 16) acc = fma32(v[i], v[i], acc);
+    return acc;
+}
+
+DEVICE float norm_factor(float acc, uint32_t n, float eps) { return 1.0f / canon_sqrt(half_team_sum(acc) / (float)n + eps); }
+
+/* One group a row, staged tile by tile; what is left staged is the last tile. */
+DEVICE void norm_whole(norm_shared &s, const float *x, const quantize_args &a) {
+    float acc = 0.0f;
+    for (uint32_t at = 0; at < a.k; at += NORM_TILE) {
+        const uint32_t n = min32(a.k - at, NORM_TILE);
+        if (at) barrier();
+#pragma unroll 4
+        for (uint32_t i = thread_x() * 4; i < n; i += QUANTIZE_BLOCK * 4)
+            *(word4 *)&s.x[i] = *(const word4 *)(x + at + i);
         barrier();
-        if (thread_x() < TEAM) part = square_chain(part, thread_x() & 15u, n_tile);
+        if (team_in_block() == 0) acc = squares(acc, s.x, n);
     }
-    if (thread_x() < TEAM) {
-        const float sum = half_team_sum(part);
-        if (thread_x() == 0) norm_sum = sum;
+    const float f = norm_factor(acc, a.k, a.eps);
+    if (thread_x() == 0) s.factor[0] = f;
+}
+
+/* Groups by half teams, from memory. */
+DEVICE void norm_groups(norm_shared &s, const float *x, const quantize_args &a) {
+    const uint32_t n = a.k / a.group;
+    for (uint32_t g0 = 0; g0 < n; g0 += NORM_TEAMS * 2) {
+        const uint32_t g = g0 + (thread_x() >> 4);
+        const float acc = g < n ? squares(0.0f, x + (uint64_t)g * a.group, a.group) : 0.0f;
+        const float f = norm_factor(acc, a.group, a.eps);
+        if (g < n && (thread_x() & 15) == 0) s.factor[g] = f;
     }
-    barrier();
-    return norm_sum;
+}
+
+/* Eight values times their factor and weight; they may lie in different groups. */
+DEVICE void scale_eight(eight &e, const norm_shared &s, const quantize_args &a, uint32_t at) {
+    if (a.group >= a.k) {
+        const eight w = a.b ? load_eight(a.b + at) : eight{};
+        UNROLL for (int i = 0; i < EACH; i++) {
+            e.v[i] = e.v[i] * s.factor[0];
+            if (a.b) e.v[i] = e.v[i] * w.v[i];
+        }
+        return;
+    }
+    UNROLL for (uint32_t i = 0; i < EACH; i++) {
+        e.v[i] = e.v[i] * s.factor[(at + i) / a.group];
+        if (a.b) e.v[i] = e.v[i] * a.b[(at + i) % a.group];
+    }
 }
 
 KERNEL(quantize_norm, quantize_args, QUANTIZE_BLOCK) {
-    const float *x = row_of(a.a, a.a_stride, block_y());
-    for (uint32_t at = 0; at < a.k; at += a.group) {
-        const float s = 1.0f / canon_sqrt(sum_of_squares(x + at, a.group) / (float)a.group + a.eps);
-        for (uint32_t tile = 0; tile < a.group; tile += QUANTIZE_TILE) {
-            const uint32_t i = tile + thread_x() * LANE_VALUES;
-            float v[LANE_VALUES], w[LANE_VALUES];
-            load_lane(v, x + at, i, a.group);
-            load_lane(w, a.b, i, a.group);
-            UNROLL for (int j = 0; j < LANE_VALUES; j++) v[j] = (v[j] * s) * w[j];
-            quantize_lane(a, a.y + (uint64_t)a.y_stride * block_y(), i < a.group ? at + i : a.k, v);
+    SHARED norm_shared s;
+    const float *x = row_of(a.a, a.a_stride);
+    const bool whole = a.group >= a.k, staged = whole && a.k <= NORM_TILE;
+    if (whole) norm_whole(s, x, a);
+    else norm_groups(s, x, a);
+    barrier();
+    for (uint32_t unit = team_in_block() * UNIT; unit < a.k; unit += NORM_TEAMS * UNIT) {
+        const uint32_t at = unit + lane_in_team() * EACH;
+        eight e = {};
+        if (at < a.k) {
+            e = staged ? load_eight(&s.x[at]) : load_eight(x + at);
+            scale_eight(e, s, a, at);
         }
+        put_row_unit(a, e, at);
     }
 }
