@@ -25,10 +25,25 @@ as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
 }
 
+# has_package NAME: it is installed.
+has_package() { dpkg-query -W -f '${Status}\n' "$1" 2>/dev/null | grep -q '^install ok installed'; }
+
+# pick_package A|B|...: the one that is installed, else the first that this system's sources know, else A.
+pick_package() {
+    # shellcheck disable=SC2046 # a list of names
+    set -- $(printf '%s' "$1" | tr '|' ' ')
+    for name in "$@"; do ! has_package "$name" || { printf '%s\n' "$name" && return 0; }; done
+    [ $# = 1 ] || for name in "$@"; do
+        [ -z "$(apt-cache show --no-all-versions "$name" 2>/dev/null)" ] || { printf '%s\n' "$name" && return 0; }
+    done
+    printf '%s\n' "$1"
+}
+
 # missing_packages KIND...: those of tools/packages.txt that are not installed, on one line.
 missing_packages() {
-    for kind in "$@"; do sed -n "s/^$kind //p" tools/packages.txt; done | sort -u | while read -r name; do
-        dpkg-query -W -f '${Status}\n' "$name" 2>/dev/null | grep -q '^install ok installed' || printf '%s ' "$name"
+    for kind in "$@"; do sed -n "s/^$kind //p" tools/packages.txt; done | sort -u | while read -r names; do
+        name=$(pick_package "$names")
+        has_package "$name" || printf '%s ' "$name"
     done
 }
 
@@ -44,6 +59,7 @@ need_packages() {
     apt_log=$(mktemp)
     quietly "$apt_log" as_root apt-get update -q ||
         die packages "apt-get update failed (log: $apt_log); check the network and the package sources, then run this again"
+    missing=$(missing_packages "$@") # which of several there is may be known only now
     # shellcheck disable=SC2086 # a list of names
     quietly "$apt_log" as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends \
         -o DPkg::Lock::Timeout=300 $missing ||
@@ -58,6 +74,9 @@ want_packages() {
     say "installing packages, if they can be had: $missing"
     (need_packages "$@") 2>/dev/null || say "they cannot be had here, going on without"
 }
+
+# has_gpu: AMD's driver shows a GPU, or NVIDIA's device node is there.
+has_gpu() { [ -e /dev/nvidia0 ] || grep -qs '^gfx_target_version [1-9]' /sys/class/kfd/kfd/topology/nodes/*/properties; }
 
 # configure DIR OPTIONS...: a Meson build folder, made once; one left half made is made anew.
 configure() {

@@ -16,22 +16,25 @@ import sys
 
 import checks
 import oracles
+from gpu_kernels import find_compiler  # tools/, which checks.py has put on the path
 from stages import Counts, Stage, count_junit
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 OUT = TOP / "build-test"
+KERNEL_CACHE = OUT / "gpu-kernels"  # the GPU's code objects: compiled by a stage of their own, taken by all builds
 THREADED = ("base", "log", "trace", "pool", "file", "disk", "exec", "engine", "sched", "serving", "api")  # those of them that exist
 LONGEST = {"test_tokenizer": 240, "test_logits": 200, "test_golden_text": 90, "test_http_life": 90}  # guesses in seconds, for a first run's order
 LONG_UNITS = {"asan": ("exec", "tokenizer", "sched_text"), "tsan": ("exec",)}  # stages of their own
 FUZZ_SECONDS = {False: 30, True: 600}  # short, --long
 SANITIZE = ["-Doptimization=1", "-Ddebug=true", "-Dwerror=false", "-Db_lundef=false"]
 CLANG = {"CC": "clang", "CXX": "clang++"}
+ALL_GPUS, SOME_GPUS, NO_GPU = "-Dgpu_targets=all", "-Dgpu_targets=gfx90a,gfx942,gfx1100,gfx1201,sm_80", "-Dgpu_targets=none"
 BUILDS = {
-    "gcc": ({}, ["--buildtype=release", "-Dtests=true", "-Dbench=true"]),
-    "clang": (CLANG, ["--buildtype=release", "-Dtests=true"]),
-    "asan": ({}, [*SANITIZE, "-Dtests=true", "-Db_sanitize=address,undefined", "-Dc_args=-fno-sanitize-recover=all"]),
-    "tsan": ({}, [*SANITIZE, "-Dtests=true", "-Db_sanitize=thread"]),
-    "fuzz": (CLANG, [*SANITIZE, "-Dfuzz=true", "-Db_sanitize=address,undefined", "-Dc_args=-fno-sanitize-recover=all"]),
+    "gcc": ({}, ["--buildtype=release", "-Dtests=true", "-Dbench=true", ALL_GPUS]),
+    "clang": (CLANG, ["--buildtype=release", "-Dtests=true", ALL_GPUS]),
+    "asan": ({}, [*SANITIZE, SOME_GPUS, "-Dtests=true", "-Db_sanitize=address,undefined", "-Dc_args=-fno-sanitize-recover=all"]),
+    "tsan": ({}, [*SANITIZE, SOME_GPUS, "-Dtests=true", "-Db_sanitize=thread"]),
+    "fuzz": (CLANG, [*SANITIZE, NO_GPU, "-Dfuzz=true", "-Db_sanitize=address,undefined", "-Dc_args=-fno-sanitize-recover=all"]),
 }
 SANITIZER_ENV = {
     "asan": {"ASAN_OPTIONS": "detect_stack_use_after_return=1:allocator_may_return_null=1", "UBSAN_OPTIONS": "print_stacktrace=1",
@@ -44,15 +47,17 @@ def stages(env, long):
     """Every stage of a run. `env` is what tests read; the oracle stage adds to it."""
     jobs = max(1, (os.cpu_count() or 2) // 2)  # two lanes share the machine
     plan = [Stage("set-up oracles", lambda log: set_up_oracles(log, env), seconds=30),
-            Stage("checks", lambda log: checks.run(log, TOP, OUT), seconds=30)]
+            Stage("checks", lambda log: checks.run(log, TOP, OUT), seconds=30),
+            Stage("gpu kernels", gpu_kernels, seconds=300),
+            Stage("gpu static", gpu_static, ("gpu kernels",), 20)]
     for name in BUILDS:
-        plan.append(Stage(f"build {name}", lambda log, n=name: build(log, n, jobs), seconds=90))
+        plan.append(Stage(f"build {name}", lambda log, n=name: build(log, n, jobs), () if name == "fuzz" else ("gpu kernels",), 90))
         apart = LONG_UNITS.get(name, ())
         for only in apart:
             plan.append(Stage(f"unit {name} {only}", lambda log, n=name, o=only: unit_tests(log, n, env, {o}.__contains__), (f"build {name}",), 100))
         if name != "fuzz":
             plan.append(Stage(f"unit {name}", lambda log, n=name, a=apart: unit_tests(log, n, env, lambda t: t not in a), (f"build {name}",)))
-    for path in sorted(p for room in ("cli", "server", "oracle") for p in TOP.glob(f"tests/{room}/test_*.py")):
+    for path in sorted(p for room in ("cli", "server", "oracle", "gpu") for p in TOP.glob(f"tests/{room}/test_*.py")):
         plan.append(Stage(f"{path.parent.name}/{path.stem}", lambda log, p=path: python_tests(log, p, env, "gcc"),
                           ("build gcc", "set-up oracles"), LONGEST.get(path.stem, 30)))
     for room in ("cli", "server"):
@@ -70,10 +75,33 @@ def set_up_oracles(log, env):
     return Counts()
 
 
+def gpu_kernels(log):
+    """Every kernel for every target, a warning being an error, into the cache that the builds share."""
+    counts = Counts()
+    if not find_compiler():
+        counts.skip("gpu kernels", "no clang >= 20 can be had: the builds are without GPU code")
+        return counts
+    status = log.call([sys.executable, TOP / "tools/gpu_kernels.py", "build", "all", "--cache", KERNEL_CACHE, "--werror"])
+    counts.ok("gpu kernels", status == 0, log.tail(6))
+    return counts
+
+
+def gpu_static(log):
+    """No kernel has become worse than the kept table (tests/gpu/static.json): registers, spills, loads, instructions."""
+    status = log.call([sys.executable, TOP / "tools/gpu_static.py", "--cache", KERNEL_CACHE])
+    counts = Counts()
+    if status == 77:
+        counts.skip("gpu static", log.tail(1))
+    else:
+        counts.ok("gpu static", status == 0, log.tail(20))
+    return counts
+
+
 def build(log, name, jobs):
     """Configures once, then builds; counts as one test."""
     where = OUT / name
     env, options = BUILDS[name]
+    env = {**env, "ROCMFORGE_KERNEL_CACHE": str(KERNEL_CACHE)}
     stamp = where / "options"
     wanted = json.dumps([env, options])
     if not (stamp.exists() and stamp.read_text() == wanted):

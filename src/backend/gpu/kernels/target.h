@@ -1,7 +1,8 @@
 /* The one header of the kernels that knows the target. A kernel is written once, from the mathematics, and built four ways:
  *
  *   AMD      clang -x hip  --cuda-device-only --offload-arch=gfx1100 ...   the code objects that ship
- *   NVIDIA   clang -x cuda --cuda-device-only --cuda-gpu-arch=sm_90 ...    PTX, HIP's second platform
+ *   NVIDIA   clang -x cuda --cuda-device-only --cuda-gpu-arch=sm_80 ...    PTX, HIP's second platform; sm_80 is the first with
+ *            mma of int8 (m16n8k32) and bf16; later GPUs take it too (tools/gpu_kernels.py has all flags)
  *   host     clang++ -DGPU_HOST=1                                          for the interpreter (tests/simt), wave 32 or 64
  *
  * Rules for kernels: one argument, a struct of fixed-size members (GPU_PTR for pointers) that C includes too; block sizes are
@@ -72,11 +73,9 @@ DEVICE uint32_t block_z() { return __nvvm_read_ptx_sreg_ctaid_z(); }
 DEVICE void barrier() { __syncthreads(); }
 DEVICE int32_t team_xor(int32_t v, uint32_t mask) { return __nvvm_shfl_sync_bfly_i32(0xffffffffu, v, (int)mask, 31); }
 DEVICE int32_t team_get(int32_t v, uint32_t from) { return __nvvm_shfl_sync_idx_i32(0xffffffffu, v, (int)from, 31); }
-DEVICE int32_t dot4(int32_t a, int32_t b, int32_t c) {
-    int32_t d;
-    asm("dp4a.s32.s32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
-    return d;
-}
+/* LLVM's intrinsic by name, not asm: asm between loads would keep them from being joined into 16-byte ones. */
+__attribute__((device)) int32_t dp4a_signed(int32_t a, int32_t b, int32_t c) __asm("llvm.nvvm.idp4a.s.s");
+DEVICE int32_t dot4(int32_t a, int32_t b, int32_t c) { return dp4a_signed(a, b, c); }
 #else
 #error "no such target"
 #endif
