@@ -41,7 +41,7 @@ static void bash(void) {
         printf("        esac ;;\n");
     }
     printf("    esac\n    [[ ${COMP_WORDS[1]} == completion ]] && words='bash zsh fish' kind=words\n"
-           "    [[ ${COMP_WORDS[1]} == @(status|cancel|devices) && $kind == models ]] && kind=none\n"
+           "    [[ ${COMP_WORDS[1]} == @(status|cancel|devices|doctor) && $kind == models ]] && kind=none\n"
            "    if (( COMP_CWORD == 1 )); then\n        kind=words words='");
     for (const cli_command *c = cli_commands; c->name; c++) printf("%s ", c->name);
     printf(
