@@ -18,10 +18,10 @@
 #pragma push_macro("fabsf")
 #pragma push_macro("copysignf")
 #pragma push_macro("memcpy")
-#define fmaf __builtin_fmaf
-#define fabsf __builtin_fabsf
+#define fmaf      __builtin_fmaf
+#define fabsf     __builtin_fabsf
 #define copysignf __builtin_copysignf
-#define memcpy __builtin_memcpy
+#define memcpy    __builtin_memcpy
 #pragma clang force_cuda_host_device begin
 #include "backend/cpu/canon.h"
 #pragma clang force_cuda_host_device end
