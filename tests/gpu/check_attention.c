@@ -251,10 +251,12 @@ static void check_append(check_rig *r, const bench *b, const char *name) {
     uint32_t stride = (uint32_t)(row * sizeof *rows);
     kv_append_args a = {.kv = put_kv(r, b, block),
                         .q = at,
+                        .y = at,
                         .k = at + n_q * 4,
                         .v = at + (n_q + n_k) * 4,
                         .table = check_put(r, b->table, (size_t)b->n_tok * s->n_rot * 4),
                         .q_stride = stride,
+                        .y_stride = stride,
                         .k_stride = stride,
                         .v_stride = stride,
                         .table_stride = s->n_rot * 4,

@@ -60,17 +60,17 @@ typedef struct {
 /* A token whose seq is ATTN_NONE is none.
  *
  * kv_append: grid (tokens, n_head + n_kv_head), block KV_APPEND_THREADS. Rows of f32; the heads of a row lie one after the
- * other. table: as OP_ROPE_TABLE makes it, n_rot floats a row; n_rot 0: nothing is rotated. q: rotated in place (n_head 0: no
- * q). k is not changed: what is stored is rotated. Moves (4 + stored bytes) a value of k and v, 8 a value of q. */
+ * other. table: as OP_ROPE_TABLE makes it, n_rot floats a row; n_rot 0: nothing is rotated. y: q rotated (y may be q; n_head 0:
+ * no q). k is not changed: what is stored is rotated. Moves (4 + stored bytes) a value of k and v, 8 a value of q. */
 typedef struct {
     gpu_kv kv;
-    GPU_PTR(float) q;
+    GPU_PTR(const float) q;
+    GPU_PTR(float) y;
     GPU_PTR(const float) k;
     GPU_PTR(const float) v;
     GPU_PTR(const float) table;
-    uint32_t q_stride, k_stride, v_stride, table_stride; /* bytes from row to row */
-    uint32_t n_head, n_rot, neox;                        /* n_head: of q, whose heads have d_k values */
-    uint32_t pad;
+    uint32_t q_stride, y_stride, k_stride, v_stride, table_stride; /* bytes from row to row */
+    uint32_t n_head, n_rot, neox;                                  /* n_head: of q, whose heads have d_k values */
 } kv_append_args;
 
 /* A token that attention_split computes: its states begin at state number first_state. */

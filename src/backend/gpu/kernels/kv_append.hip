@@ -78,12 +78,14 @@ DEVICE void store_head(const kv_slot &to, uint32_t type, const float *x, uint32_
 }
 
 DEVICE void rotate_query(const kv_append_args &a, uint32_t tok, uint32_t head, const float *table) {
-    float *q = (float *)((uint8_t *)a.q + (uint64_t)tok * a.q_stride) + (uint64_t)head * a.kv.d_k;
+    const float *q = (const float *)((const uint8_t *)a.q + (uint64_t)tok * a.q_stride) + (uint64_t)head * a.kv.d_k;
+    float *y = (float *)((uint8_t *)a.y + (uint64_t)tok * a.y_stride) + (uint64_t)head * a.kv.d_k;
     for (uint32_t i = thread_x(); i < a.n_rot / 2; i += KV_APPEND_THREADS) {
         const rope_pair r = rotate(q, table, i, a.n_rot / 2, a.neox);
-        q[r.i0] = r.x0;
-        q[r.i1] = r.x1;
+        y[r.i0] = r.x0;
+        y[r.i1] = r.x1;
     }
+    for (uint32_t i = a.n_rot / 2 * 2 + thread_x(); i < a.kv.d_k; i += KV_APPEND_THREADS) y[i] = q[i];
 }
 
 /* rotated: [d_k] of the block */
