@@ -279,6 +279,19 @@ static void check_weights(check_rig *r) {
     }
 }
 
+/* Milliseconds of a norm, of many values together: only on a real device. */
+static void time_norm(check_rig *r, uint32_t width, uint32_t n_rows) {
+    matrix a = make(n_rows, width, 0);
+    rows_args args = {.n_rows = n_rows, .width = width, .group = width, .f = 1e-6f, .a_stride = width * 4};
+    args.a = check_put(r, a.v, n_bytes(&a)), args.y = check_put(r, NULL, n_bytes(&a)), args.y_stride = width * 4;
+    double ms = check_time(r, "rows", "rows_rms_norm", 1, n_rows, 1, ROWS_BLOCK, &args, sizeof args, 100);
+    printf("time: rows_rms_norm %u x %u: %.2f us\n", n_rows, width, ms * 1000);
+    ms = check_time(r, "rows", "rows_silu", tiles(width), n_rows, 1, ROWS_BLOCK, &args, sizeof args, 100);
+    printf("time: rows_silu %u x %u: %.2f us\n", n_rows, width, ms * 1000);
+    free(a.v);
+    check_reset(r);
+}
+
 int main(int argc, char **argv) {
     check_rig *r = check_open(argc, argv);
     cpu_ops_ref(&ref);
@@ -289,5 +302,6 @@ int main(int argc, char **argv) {
     check_take(r);
     check_copy(r);
     check_weights(r);
+    for (uint32_t n = 1; n <= 4096 && getenv("RF_TIME"); n *= 16) time_norm(r, 4096, n);
     return check_close(r);
 }

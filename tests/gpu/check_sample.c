@@ -179,6 +179,34 @@ static void launch_all(batch *b, sample_answer *answer, sample_best *top) {
     check_get(r, top, a.top, n * SAMPLE_MAX_TOP * sizeof *top);
 }
 
+/* Milliseconds of each launch, n_jobs times the same way of drawing: only on a real device. */
+static void time_way(check_rig *r, const way *w, uint32_t n_vocab, uint32_t n_jobs) {
+    batch *b = calloc(1, sizeof *b);
+    err e = {0};
+    uint32_t n = 0;
+    b->logits = malloc((size_t)n_vocab * n_jobs * 4);
+    for (uint32_t i = 0; i < n_jobs; i++) fill(b->logits + (size_t)i * n_vocab, n_vocab, PEAKED);
+    b->edit = malloc(MAX_EDITS * sizeof *b->edit);
+    if (gpu_sampler_open(&b->s, n_vocab, b->job, MAX_JOBS, b->edit, MAX_EDITS, &e)) abort();
+    while (n < n_jobs && !gpu_sampler_add(&b->s, n, &w->p, NULL, 0, n, SAMPLE_NO_MASK, 0, &n)) n++;
+    sample_args a = {.logits_stride = n_vocab * 4};
+    gpu_sampler_bind(&a, check_put(r, NULL, gpu_sampler_bytes(n_vocab, n)), n_vocab, n);
+    a.logits = check_put(r, b->logits, (size_t)n_vocab * n_jobs * 4);
+    a.job = check_put(r, b->job, n * sizeof *b->job);
+    a.edit = check_put(r, b->edit, sizeof *b->edit);
+    static const char *const step[] = {"sample_adjust", "sample_sums", "sample_collect", "sample_pick"};
+    printf("time: %s, vocabulary %u, %u jobs:", w->name, n_vocab, n);
+    for (int i = 0; i < 4; i++) {
+        const char *file = i == 3 ? "sample_pick" : "sample";
+        double ms = check_time(r, file, step[i], i == 3 ? 1 : a.n_blocks, n, 1, SAMPLE_BLOCK, &a, sizeof a, 50);
+        printf(" %s %.1f us", step[i], ms * 1000);
+    }
+    printf("\n");
+    gpu_sampler_close(&b->s);
+    free(b->logits), free(b->edit), free(b);
+    check_reset(r);
+}
+
 static void compare(batch *b, draw *d, shape kind, const sample_answer *answer, const sample_best *top) {
     err got_e = {0}, want_e = {0};
     sample_result got = {.top = d->top[0], .n_top = d->w->n_top}, want = {.top = d->top[1], .n_top = d->w->n_top};
@@ -247,6 +275,11 @@ int main(int argc, char **argv) {
         for (int kind = 0; kind < N_SHAPES; kind++) {
             if (!check_long() && sizes[i] > 9000 && !(sizes[i] == 49152 && kind == PEAKED)) continue;
             run(r, sizes[i], (shape)kind, check_long() ? 0 : (i + (uint32_t)kind) % 2);
+        }
+    for (int w = 0; w < N_WAYS && getenv("RF_TIME"); w++)
+        if (w == 0 || w == 2 || w == 5 || w == 7 || w == 12) {
+            time_way(r, &WAYS[w], 151936, 1);
+            time_way(r, &WAYS[w], 151936, 64);
         }
     printf("%llu draws, %llu of them left to the CPU for too many candidates\n", (unsigned long long)n_drawn,
            (unsigned long long)n_left);

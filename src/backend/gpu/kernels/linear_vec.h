@@ -42,27 +42,29 @@ struct vec_job {
 
 /* --- activations ---------------------------------------------------------------------------------------------------------- */
 
+/* A lane's share of a stage, on its way to shared memory. */
 template <vec_type T, uint32_t R, uint32_t C> struct vec_stage {
     typedef vec_shared<T, R, C> S;
-    static constexpr uint32_t each = S::stage / S::threads; /* blocks of a lane in one column */
-    word4 lo[C][each], hi[C][each];
-    int32_t sum[C][each];
-    float scale[C][each];
+    static constexpr uint32_t each = S::stage * C / S::threads;
+    word4 lo[each], hi[each];
+    int32_t sum[each];
+    float scale[each];
 };
 
 template <vec_type T, uint32_t R, uint32_t C>
 DEVICE void stage_load(vec_stage<T, R, C> &g, const vec_job &j, uint32_t block0) {
     typedef vec_shared<T, R, C> S;
     typedef vec_form<T> F;
-    UNROLL for (uint32_t c = 0; c < C; c++) UNROLL for (uint32_t i = 0; i < g.each; i++) {
-        const uint32_t block = block0 + i * S::threads + thread_x();
+    UNROLL for (uint32_t i = 0; i < g.each; i++) {
+        const uint32_t at = i * S::threads + thread_x(), c = at / S::stage, block = block0 + at % S::stage;
         if (c >= j.n_cols || block >= j.n_blocks) continue;
-        const uint8_t *code = j.code + c * (uint64_t)j.x_stride + block * 32;
-        g.lo[c][i] = *(const word4 *)code;
-        g.hi[c][i] = *(const word4 *)(code + 16);
-        if constexpr (F::sums) g.sum[c][i] = *(const int32_t *)(j.sum + c * (uint64_t)j.x_stride + block * 4);
-        if constexpr (!F::super) g.scale[c][i] = *(const float *)(j.scale + c * (uint64_t)j.x_stride + block * 4);
-        else if (block % 8 == 0) g.scale[c][i] = *(const float *)(j.scale + c * (uint64_t)j.x_stride + block / 2);
+        const uint64_t column = (uint64_t)c * j.x_stride;
+        const uint8_t *code = j.code + column + block * 32;
+        g.lo[i] = *(const word4 *)code;
+        g.hi[i] = *(const word4 *)(code + 16);
+        if constexpr (F::sums) g.sum[i] = *(const int32_t *)(j.sum + column + block * 4);
+        if constexpr (!F::super) g.scale[i] = *(const float *)(j.scale + column + block * 4);
+        else if (block % 8 == 0) g.scale[i] = *(const float *)(j.scale + column + block / 2);
     }
 }
 
@@ -70,14 +72,14 @@ template <vec_type T, uint32_t R, uint32_t C>
 DEVICE void stage_store(vec_shared<T, R, C> &s, const vec_stage<T, R, C> &g, const vec_job &j, uint32_t block0) {
     typedef vec_shared<T, R, C> S;
     typedef vec_form<T> F;
-    UNROLL for (uint32_t c = 0; c < C; c++) UNROLL for (uint32_t i = 0; i < g.each; i++) {
-        const uint32_t at = i * S::threads + thread_x();
+    UNROLL for (uint32_t i = 0; i < g.each; i++) {
+        const uint32_t all = i * S::threads + thread_x(), c = all / S::stage, at = all % S::stage;
         if (c >= j.n_cols || block0 + at >= j.n_blocks) continue;
-        s.lo[c][at] = g.lo[c][i];
-        s.hi[c][at] = g.hi[c][i];
-        if constexpr (F::sums) s.sum[c][at] = F::sub16 ? g.sum[c][i] : (int16_t)g.sum[c][i] + (g.sum[c][i] >> 16);
-        if constexpr (!F::super) s.scale[c][at] = g.scale[c][i];
-        else if (at % 8 == 0) s.scale[c][at / 8] = g.scale[c][i];
+        s.lo[c][at] = g.lo[i];
+        s.hi[c][at] = g.hi[i];
+        if constexpr (F::sums) s.sum[c][at] = F::sub16 ? g.sum[i] : (int16_t)g.sum[i] + (g.sum[i] >> 16);
+        if constexpr (!F::super) s.scale[c][at] = g.scale[i];
+        else if (at % 8 == 0) s.scale[c][at / 8] = g.scale[i];
     }
 }
 

@@ -190,15 +190,33 @@ DEVICE bool takes(const collect_rule &r, float v) {
     return r.by_bins ? v > -__builtin_inff() && bin_of(v, r.max) <= r.last : v >= r.lowest;
 }
 
-/* A thread looks at neighbouring ids, so that the list stays in order of ids. */
-DEVICE void gather(const sample_args &a, const float *x, const collect_rule &rule, uint64_t *to) {
-    enum { EACH = SAMPLE_RANGE / SAMPLE_BLOCK };
-    const uint32_t from = block_x() * SAMPLE_RANGE + thread_x() * EACH, end = min32(from + EACH, a.n_vocab);
+enum { COLLECT_EACH = SAMPLE_RANGE / SAMPLE_BLOCK }; /* ids of a thread, a bit each */
+DEVICE uint64_t key_of(float v, uint32_t id) { return (uint64_t)descending(v) << 32 | id; }
+
+/* In order of ids: a thread looks at neighbours. */
+DEVICE void gather_in_order(const sample_args &a, const float *x, const collect_rule &rule, uint64_t *to) {
+    const uint32_t from = block_x() * SAMPLE_RANGE + thread_x() * COLLECT_EACH,
+                   end = min32(from + COLLECT_EACH, a.n_vocab);
     uint32_t n = 0, at;
     for (uint32_t i = from; i < end; i++) n += takes(rule, x[i]);
     block_scan(n, &at, collect_team);
     for (uint32_t i = from; i < end; i++)
-        if (takes(rule, x[i])) to[at++] = (uint64_t)descending(x[i]) << 32 | i;
+        if (takes(rule, x[i])) to[at++] = key_of(x[i], i);
+}
+
+/* In any order, for those that will be sorted: neighbours look at neighbouring ids. */
+DEVICE void gather(const sample_args &a, const float *x, const collect_rule &rule, uint64_t *to) {
+    const uint32_t from = block_x() * SAMPLE_RANGE + thread_x();
+    uint32_t mine = 0, at;
+    for (uint32_t j = 0; j < COLLECT_EACH; j++) {
+        const uint32_t i = from + j * SAMPLE_BLOCK;
+        if (i < a.n_vocab && takes(rule, x[i])) mine |= 1u << j;
+    }
+    block_scan((uint32_t)__builtin_popcount(mine), &at, collect_team);
+    for (; mine; mine &= mine - 1) {
+        const uint32_t i = from + (uint32_t)__builtin_ctz(mine) * SAMPLE_BLOCK;
+        to[at++] = key_of(x[i], i);
+    }
 }
 
 KERNEL(sample_collect, sample_args, SAMPLE_BLOCK) {
@@ -220,5 +238,9 @@ KERNEL(sample_collect, sample_args, SAMPLE_BLOCK) {
     if (block_x() == 0 && thread_x() == 0) a.found[at] = {fits ? n : 0, fits ? (uint32_t)(n == all) : 2u};
     if (!fits) return;
     const collect_rule rule = {p.x, p.x + job.log_min_p, needs_bins(job) ? collect_last : 0u, needs_bins(job)};
-    gather(a, x, rule, a.key + (uint64_t)at * SAMPLE_CAP + first);
+    uint64_t *to = a.key + (uint64_t)at * SAMPLE_CAP + first;
+    if (rule.by_bins)
+        gather(a, x, rule, to);
+    else
+        gather_in_order(a, x, rule, to);
 }
