@@ -245,7 +245,7 @@ DEVICE void tile_values(float o[4][8], tile_shared *s, const attention_args &a, 
 }
 
 /* A sink is one more key without a value; then o / l. */
-DEVICE void tile_finish(float o[4][8], tile_shared *s, const attention_args &a, const tile_job &t, tile_state run[4]) {
+DEVICE void tile_finish(float o[4][8], const attention_args &a, const tile_job &t, tile_state run[4]) {
     barrier();
     UNROLL
     for (int i = 0; i < 4; i++) {
@@ -314,7 +314,7 @@ DEVICE void run_tile(const attention_args &a, tile_shared *s, tile_job t, const 
         }
         tile_values(o, s, a, t, lo, hi, whole);
     }
-    tile_finish(o, s, a, t, run);
+    tile_finish(o, a, t, run);
 }
 
 KERNEL(attention_tile, attention_args, ATTN_TILE_THREADS) {
