@@ -23,6 +23,7 @@ typedef struct {
     size_t weights_mapped; /* bytes used from the file's mapping, resident once touched */
     size_t activations, kv, scratch;
     size_t staging; /* held only while loading, beside what is loaded */
+    size_t host;    /* of a device with memory of its own: host memory beside it (pinned). staging is the host's too */
 } backend_memory;
 
 typedef struct backend backend;
