@@ -241,7 +241,7 @@ template <class S> DEVICE void mat_multiply_super(mat_sums<S> &a, const mat_shar
     UNROLL for (uint32_t b = 0; b < STAGE_BLOCKS; b++) {
         mat_operands<S> o;
         mat_operands_load<S>(o, s, t, 2 * b);
-        UNROLL for (int m = 0; m < S::MT; m++)
+        UNROLL for (int m = 0; m < S::MT; m++) {
             UNROLL for (int n = 0; n < S::NT; n++) {
                 const tile_regs zero = tile_fill(0);
                 if constexpr (F::SUB == 0) a.i[m][n] = tile_mma(a.i[m][n], o.w[m], o.x[n]);
@@ -252,6 +252,8 @@ template <class S> DEVICE void mat_multiply_super(mat_sums<S> &a, const mat_shar
                     mat_add_scaled(a.i[m][n], tile_mma_half<1>(zero, o.w[m], o.x[n]), sc[m][b / 2], at + 1);
                 }
             }
+            tile_step_end();
+        }
     }
 }
 
