@@ -306,8 +306,7 @@ static void launch_split(check_rig *r, const bench *b, const attention_args *a, 
     const char *kernel = s->d_k > ATTN_SPLIT_D ? "attention_split_wide"
                          : heads == 4          ? "attention_split_h4"
                                                : "attention_split_h8";
-    check_launch(r, "attention", kernel, l->max_chunks + 1, y,
-                 l->n_singles + 1, ATTN_SPLIT_THREADS, a, sizeof *a);
+    check_launch(r, "attention", kernel, l->max_chunks + 1, y, l->n_singles + 1, ATTN_SPLIT_THREADS, a, sizeof *a);
     check_launch(r, "attention", "attention_merge", l->n_singles + 1, b->n_head,
                  (s->d_v + ATTN_MERGE_D - 1) / ATTN_MERGE_D, ATTN_MERGE_THREADS, a, sizeof *a);
 }
@@ -459,6 +458,18 @@ static const shape few[] = {
      .n_seq = 2,
      .depth = {0, 100},
      .n_new = {150, 40}},
+    {.type_k = QUANT_Q8_0, /* the merge's second stage */
+     .type_v = QUANT_F16,
+     .d_k = 32,
+     .d_v = 32,
+     .n_kv = 1,
+     .group = 2,
+     .page_tokens = 64,
+     .n_rot = 32,
+     .sinks = true,
+     .n_seq = 2,
+     .depth = {8300, 16400},
+     .n_new = {1, 1}},
     {.type_k = QUANT_F16,
      .type_v = QUANT_Q8_0,
      .d_k = 576,
@@ -520,9 +531,8 @@ static void time_shape(check_rig *r, const shape *s) {
     double ms_split = 0, ms_merge = 0, ms_tile = 0, keys = 0;
     for (uint32_t t = 0; t < b.n_tok; t++) keys += b.pos[t] + 1;
     if (l.n_singles) {
-        ms_split = check_time(r, "attention", split == 4 ? "attention_split_h4" : "attention_split_h8",
-                              l.max_chunks, s->n_kv * parts, l.n_singles,
-                              ATTN_SPLIT_THREADS, &a, sizeof a, 20);
+        ms_split = check_time(r, "attention", split == 4 ? "attention_split_h4" : "attention_split_h8", l.max_chunks,
+                              s->n_kv * parts, l.n_singles, ATTN_SPLIT_THREADS, &a, sizeof a, 20);
         ms_merge = check_time(r, "attention", "attention_merge", l.n_singles, b.n_head,
                               (s->d_v + ATTN_MERGE_D - 1) / ATTN_MERGE_D, ATTN_MERGE_THREADS, &a, sizeof a, 20);
     }
