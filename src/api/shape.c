@@ -30,16 +30,13 @@ static status ranged(uint32_t *out, uint32_t given, uint32_t fallback, uint32_t 
 /* --- the device ---------------------------------------------------------------------------------------------------------- */
 
 static void use_cpu(api_shape *s) {
-    if (s->gpus) gpu_list_close(s->gpus);
-    mem_free(s->gpus);
+    api_gpus_close(s->gpus);
     s->gpus = NULL;
 }
 
 static status take_gpu(api_shape *s, const char *want, err *e) {
-    s->gpus = mem_zalloc(sizeof *s->gpus);
-    if (!s->gpus) return fail(e, ERR_NOMEM, "the list of GPUs");
-    gpu_list_open(s->gpus, "");
-    status rc = gpu_list_pick(s->gpus, want, &s->gpu, e);
+    status rc = api_gpus_open(&s->gpus, e);
+    if (!rc) rc = gpu_list_pick(s->gpus, want, &s->gpu, e);
     if (rc) use_cpu(s);
     return rc;
 }

@@ -82,3 +82,54 @@ def test_doctor_warns_of_what_is_set(rocmforge_json, played):
     assert found["cpu.tier"]["level"] in ("warning", "ok")
     bad = {f["code"]: f for f in rocmforge_json("doctor", "--json", env=env | {"ROCMFORGE_CPU": "x"}, status=1)["findings"]}
     assert bad["backend.cpu_tier"]["level"] == "error"
+
+
+@pytest.fixture
+def standin(build):
+    """standin("gfx1100:24GiB", fault=None): the environment of a machine with these GPUs, played by tests/simt."""
+    library = build / "tests" / "simt" / "libstandin_hip.so"
+    if not library.exists():
+        pytest.skip("the stand-in HIP library is not built (it needs clang++ 20 or later)")
+    return lambda devices, fault="": NOWHERE | {"ROCMFORGE_HIP_LIBRARY": str(library), "ROCMFORGE_STANDIN": devices,
+                                                "ROCMFORGE_STANDIN_FAULT": fault}
+
+
+def test_gpus_are_ranked(rocmforge, rocmforge_json, standin):
+    env = standin("gfx1036:512MiB:integrated,gfx1100:16GiB,gfx1151:64GiB:integrated,gfx1201:32GiB")
+    gpus = [x for x in rocmforge_json("devices", "--json", env=env) if x["kind"] == "gpu"]
+    assert [g["arch"] for g in gpus] == ["gfx1201", "gfx1100", "gfx1151", "gfx1036"] and [g["index"] for g in gpus] == [0, 1, 2, 3]
+    assert [g["pci"] for g in gpus] == ["0000:06:00.0", "0000:04:00.0", "0000:05:00.0", "0000:03:00.0"]
+    assert gpus[0]["memory_bytes"] == 32 << 30 and gpus[0]["wave"] == 32 and gpus[3]["integrated"]
+    assert not gpus[3]["usable"] and gpus[3]["reason"]["code"] == "gpu.arch" and "gfx1036" in gpus[3]["reason"]["text"]
+    said = rocmforge("devices", env=env).out
+    assert "gpu:0: AMD Radeon RX 9070 XT, gfx1201 (hip), 32.0 GiB" in said and "not used: [gpu.arch] " in said
+
+
+@pytest.mark.parametrize("devices, fault, code, text", (
+    ("", "", "gpu.none", "finds no AMD GPU"), ("gfx1100", "hipInit:1:999", "gpu.driver", "hipInit: hipErrorUnknown"),
+    ("gfx1100", "hipInit:1:100", "gpu.none", "finds no AMD GPU"), ("gfx1100", "hipInit:1:2", "gpu.memory", "hipErrorOutOfMemory"),
+    ("gfx1100", "hipGetDeviceCount:1:35", "gpu.driver", "hipErrorInsufficientDriver"),
+    ("gfx1100", "hipDeviceGetName:1:719", "gpu.call", "hipDeviceGetName: hipErrorLaunchFailure"),
+    ("gfx1100", "hipDeviceTotalMem:1:999", "gpu.call", "hipDeviceTotalMem"),
+    ("gfx1100", "hipDeviceGetAttribute:3:999", "gpu.call", "hipDeviceGetAttribute"),
+    ("gfx1100", "hipDeviceGetPCIBusId:1:999", "gpu.call", "hipDeviceGetPCIBusId"),
+    ("gfx1031", "", "gpu.arch", "gfx1031")))
+def test_each_step_of_finding_a_gpu_fails_with_its_own_reason(refused, rocmforge_json, tiny, standin, devices, fault, code, text):
+    env, args = standin(devices, fault), ("generate", tiny("llama"), "-p", "x", "-n", "1")
+    assert text in refused(code, *args, "--device", "gpu", status=1, env=env)
+    told = rocmforge_json(*args, "--json", env=env)["device"]  # auto: the CPU, and why
+    assert told["kind"] == "cpu" and text in told["reason"]
+    found = rocmforge_json("doctor", "--json", env=env, status=None)["findings"]
+    assert any(f["code"] == code and text in f["text"] for f in found)
+
+
+def test_a_runtime_that_is_too_old(refused, tiny, standin):
+    env = standin("gfx1100") | {"ROCMFORGE_STANDIN_VERSION": "50731921"}
+    line = refused("gpu.driver", "generate", tiny("llama"), "-p", "x", "-n", "1", "--device", "gpu", status=1, env=env)
+    assert "HIP runtime 5.7" in line and "ROCm 6" in line
+
+
+@pytest.mark.parametrize("device, code", (("gpu:1", "gpu.none"), ("0000:09:00.0", "gpu.none"), ("cuda", "gpu.no_driver")))
+def test_a_gpu_that_is_not_among_those_there(refused, tiny, standin, device, code):
+    env = standin("gfx1100")
+    refused(code, "generate", tiny("llama"), "-p", "x", "-n", "1", "--device", device, status=1, env=env)

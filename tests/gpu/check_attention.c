@@ -306,7 +306,7 @@ static void launch_split(check_rig *r, const bench *b, const attention_args *a, 
     const char *kernel = s->d_k > ATTN_SPLIT_D ? "attention_split_wide"
                          : heads == 4          ? "attention_split_h4"
                                                : "attention_split_h8";
-    check_launch(r, "attention", kernel, (l->max_chunks + ATTN_SPLIT_CHUNKS - 1) / ATTN_SPLIT_CHUNKS + 1, y,
+    check_launch(r, "attention", kernel, l->max_chunks + 1, y,
                  l->n_singles + 1, ATTN_SPLIT_THREADS, a, sizeof *a);
     check_launch(r, "attention", "attention_merge", l->n_singles + 1, b->n_head,
                  (s->d_v + ATTN_MERGE_D - 1) / ATTN_MERGE_D, ATTN_MERGE_THREADS, a, sizeof *a);
@@ -521,7 +521,7 @@ static void time_shape(check_rig *r, const shape *s) {
     for (uint32_t t = 0; t < b.n_tok; t++) keys += b.pos[t] + 1;
     if (l.n_singles) {
         ms_split = check_time(r, "attention", split == 4 ? "attention_split_h4" : "attention_split_h8",
-                              (l.max_chunks + ATTN_SPLIT_CHUNKS - 1) / ATTN_SPLIT_CHUNKS, s->n_kv * parts, l.n_singles,
+                              l.max_chunks, s->n_kv * parts, l.n_singles,
                               ATTN_SPLIT_THREADS, &a, sizeof a, 20);
         ms_merge = check_time(r, "attention", "attention_merge", l.n_singles, b.n_head,
                               (s->d_v + ATTN_MERGE_D - 1) / ATTN_MERGE_D, ATTN_MERGE_THREADS, &a, sizeof a, 20);

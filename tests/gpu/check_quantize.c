@@ -11,7 +11,7 @@
 #include <string.h>
 
 typedef enum { PLAIN, SWIGLU, GEGLU, NORM, N_OPS } op;
-static const char *const names[N_OPS] = {"quantize", "swiglu_quantize", "geglu_quantize", "norm_quantize"};
+static const char *const names[N_OPS] = {"quantize_rows", "quantize_swiglu", "quantize_geglu", "quantize_norm"};
 
 static uint64_t seed = 11;
 static uint32_t draw(void) { return (uint32_t)(check_random(&seed) >> 32); }
@@ -90,33 +90,33 @@ static gpu_addr put_rows(check_rig *r, const float *x, uint32_t n, uint32_t n_ro
 
 static void launch(check_rig *r, const char *name, const shape *c, const quantize_args *a) {
     const bool norm = c->op == NORM;
-    const uint32_t gx = norm ? c->n_rows : (c->n + QUANTIZE_VALUES - 1) / QUANTIZE_VALUES;
-    check_launch(r, "quantize", name, gx, norm ? 1 : c->n_rows, 1, norm ? NORM_QUANTIZE_THREADS : QUANTIZE_THREADS, a,
-                 sizeof *a);
+    const uint32_t gx = norm ? 1 : (c->n + QUANTIZE_TILE - 1) / QUANTIZE_TILE;
+    check_launch(r, "quantize", name, gx, c->n_rows, 1, QUANTIZE_BLOCK, a, sizeof *a);
 }
 
 static void check_shape(check_rig *r, const shape *c) {
     char name[64];
-    snprintf(name, sizeof name, "%s_q8%s", names[c->op], c->scale_block == 256 ? "k" : "");
+    snprintf(name, sizeof name, "%s", names[c->op]);
     if (!check_wanted(r, name)) return;
     const size_t n = (size_t)c->n * c->n_rows;
     float *x = take(n * 4), *x2 = take(n * 4);
     fill(x, n), fill(x2, n);
-    quantize_args a = {.n = c->n, .n_rows = c->n_rows, .group = c->group, .eps = 1e-5f};
-    a.x_stride = c->n * 4 + 16 * (draw() % 3);
-    a.x2_stride = c->n * 4 + 16 * (draw() % 3);
+    quantize_args a = {.k = c->n, .scale_block = c->scale_block, .group = c->group, .eps = 1e-5f};
+    a.a_stride = c->n * 4 + 16 * (draw() % 3);
+    a.b_stride = c->n * 4 + 16 * (draw() % 3);
     a.y_stride = gpu_act_bytes(c->n, c->scale_block) + 16 * (draw() % 3);
     const size_t n_y = (size_t)a.y_stride * c->n_rows;
     uint8_t *want = take(n_y), *got = take(n_y);
     memset(want, 0xFF, n_y);
     reference(want, a.y_stride, c, x, x2);
-    a.x = put_rows(r, x, c->n, c->n_rows, a.x_stride);
-    a.x2 = c->op == PLAIN || (c->op == NORM && !c->weights) ? 0 : put_rows(r, x2, c->n, c->n_rows, a.x2_stride);
+    a.a = put_rows(r, x, c->n, c->n_rows, a.a_stride);
+    a.b = c->op == PLAIN || (c->op == NORM && !c->weights) ? 0 : put_rows(r, x2, c->n, c->n_rows, a.b_stride);
     a.y = check_put(r, NULL, n_y);
     launch(r, name, c, &a);
     check_get(r, got, a.y, n_y);
     settle_nan(got, c, a.y_stride), settle_nan(want, c, a.y_stride);
-    check_bytes(r, name, got, want, n_y, "n %u, %u rows, group %u", c->n, c->n_rows, c->group);
+    check_bytes(r, name, got, want, n_y, "q8%s n %u, %u rows, group %u", c->scale_block == 256 ? "k" : "", c->n,
+                c->n_rows, c->group);
     check_reset(r);
     free(x), free(x2), free(want), free(got);
 }
@@ -136,17 +136,16 @@ static void check_op(check_rig *r, op o, uint32_t scale_block) {
 
 static void time_op(check_rig *r, op o, uint32_t n, uint32_t n_rows) {
     char name[64];
-    snprintf(name, sizeof name, "%s_q8k", names[o]);
+    snprintf(name, sizeof name, "%s", names[o]);
     if (!check_wanted(r, name)) return;
-    quantize_args a = {.n = n, .n_rows = n_rows, .group = n, .eps = 1e-5f, .x_stride = n * 4, .x2_stride = n * 4};
+    quantize_args a = {.k = n, .scale_block = 256, .group = n, .eps = 1e-5f, .a_stride = n * 4, .b_stride = n * 4};
     a.y_stride = gpu_act_bytes(n, 256);
-    a.x = check_put(r, NULL, (size_t)n * n_rows * 4);
-    a.x2 = o == PLAIN ? 0 : check_put(r, NULL, (size_t)n * n_rows * 4);
+    a.a = check_put(r, NULL, (size_t)n * n_rows * 4);
+    a.b = o == PLAIN ? 0 : check_put(r, NULL, (size_t)n * n_rows * 4);
     a.y = check_put(r, NULL, (size_t)a.y_stride * n_rows);
     const bool norm = o == NORM;
-    const double ms =
-        check_time(r, "quantize", name, norm ? n_rows : (n + QUANTIZE_VALUES - 1) / QUANTIZE_VALUES, norm ? 1 : n_rows,
-                   1, norm ? NORM_QUANTIZE_THREADS : QUANTIZE_THREADS, &a, sizeof a, 50);
+    const double ms = check_time(r, "quantize", name, norm ? 1 : (n + QUANTIZE_TILE - 1) / QUANTIZE_TILE, n_rows, 1,
+                                 QUANTIZE_BLOCK, &a, sizeof a, 50);
     if (ms > 0) printf("%s %u rows of %u: %.1f us\n", name, n_rows, n, ms * 1e3);
     check_reset(r);
 }

@@ -178,6 +178,7 @@ bool gpu_supports(const backend *b, const node *n) {
         for (uint32_t i = 1; i < n->n_in - n->p.linear.residual; i++)
             if (!matrix_fits(n->in[i])) return false;
         return true;
+    case OP_NORM_QUANTIZE: return n->p.norm.group == n->width || n->p.norm.group % 256 == 0;
     case OP_KV_APPEND:
     case OP_ROPE_APPEND:
     case OP_ATTENTION: return attention_fits(n);

@@ -196,8 +196,8 @@ static status add_expert_vec(gpu_backend *g, const node *n, gpu_kernel tiles, er
     return OK;
 }
 
-/* Lists lie in scratch, behind attention's states: first [n_expert + 1], then the pairs. */
-static gpu_addr pairs_at(const gpu_backend *g, uint32_t n_expert) {
+/* Lists lie in scratch, behind attention's states: first [n_expert + 1], then the picks. */
+static gpu_addr picks_at(const gpu_backend *g, uint32_t n_expert) {
     return g->lists + gpu_align(((uint64_t)n_expert + 1) * sizeof(uint32_t));
 }
 
@@ -207,8 +207,8 @@ uint64_t gpu_expert_list_bytes(const plan *p, uint32_t device) {
         const node *n = p->order[i];
         if (n->op != OP_LINEAR_EXPERT || n->device != device) continue;
         uint64_t first = gpu_align((n->in[1]->weight->dim[2] + 1) * sizeof(uint32_t));
-        uint64_t pairs = (uint64_t)p->max_tok * n->p.expert.n_used * sizeof(linear_pair);
-        if (first + pairs > most) most = first + pairs;
+        uint64_t picks = (uint64_t)p->max_tok * n->p.expert.n_used * sizeof(uint32_t);
+        if (first + picks > most) most = first + picks;
     }
     return gpu_align(most);
 }
@@ -217,8 +217,7 @@ static status add_lists(gpu_backend *g, const node *n, gpu_kernel tiles, err *e)
     gpu_value route = gpu_value_of(g, n->in[2]);
     moe_lists_args a = {.first = g->lists, .route_stride = route.stride, .n_used = n->p.expert.n_used};
     a.n_expert = (uint32_t)n->in[1]->weight->dim[2];
-    a.pair = pairs_at(g, a.n_expert);
-    a.per_slot = n->p.expert.per_slot;
+    a.pick = picks_at(g, a.n_expert);
     gpu_item_spec spec = {.n = n, .kernel = "moe_lists", .block = MOE_BLOCK, .args = &a, .rows = n->rows};
     spec.args_bytes = sizeof a;
     spec.shape = shape_lists;
@@ -239,9 +238,10 @@ static status add_expert_tiles(gpu_backend *g, const node *n, const char *name, 
     a.lin = (linear_args){.part = {gpu_matrix_of(g, w)}, .x_stride = x.stride, .n_parts = 1};
     a.lin.n_rows = a.lin.part[0].n_rows;
     a.lin.k = (uint32_t)w->weight->dim[0];
-    a.lin.y_stride = y.stride / n->p.expert.n_used; /* a row a slot */
-    a.pair = pairs_at(g, a.n_expert);
-    a.n_seg = n->p.expert.per_slot ? n->p.expert.n_used : 1;
+    a.lin.y_stride = y.stride;
+    a.pick = picks_at(g, a.n_expert);
+    a.n_used = n->p.expert.n_used;
+    a.per_slot = n->p.expert.per_slot;
     gpu_item_spec spec = {.n = n, .kernel = name, .block = z.threads, .args = &a, .rows = n->rows};
     spec.args_bytes = sizeof a;
     spec.shape = shape_expert_tiles;

@@ -1,32 +1,28 @@
-/* From rows of f32 to quantised activations (args_linear.h has their layout), alone or behind what makes the row:
+/* Activations into int8, with what makes them drawn in (backend/cpu/ref.c, quantize_ref): args_linear.h draws a quantised row.
  *
- *   quantize_q8, quantize_q8k                  x
- *   swiglu_quantize_q8, swiglu_quantize_q8k    silu(x) * x2
- *   geglu_quantize_q8, geglu_quantize_q8k      gelu(x) * x2
- *   norm_quantize_q8, norm_quantize_q8k        (x * (1 / sqrt(mean(x^2) + eps))) * x2, for each group of values
+ *   kernel             what is quantised                                        grid                              block
+ *   quantize_rows      a                                                        ceil(k / QUANTIZE_TILE), n_rows   QUANTIZE_BLOCK
+ *   quantize_swiglu    silu(a) * b                                              the same
+ *   quantize_geglu     gelu(a) * b                                              the same
+ *   quantize_norm      rms_norm(a, b), groups of `group` values (all of the row, or a part of it), eps
+ *                                                                               1, n_rows                         QUANTIZE_BLOCK
  *
- * Grid: norm_quantize: x: rows; block NORM_QUANTIZE_THREADS. Others: x: values of a row by QUANTIZE_VALUES, rounded up;
- * y: rows; block QUANTIZE_THREADS. Addresses and strides are multiples of 16, n of the scale's block. */
+ * scale_block: 32 (q8) or 256 (q8k); k a multiple of it. Rows of a and b are byte strides apart, multiples of 16 as the addresses
+ * are; b of quantize_norm is one row of weights [group], 0: ones; it takes at most QUANTIZE_GROUPS groups a row. Moves 4 bytes in (8 for two inputs) and 1.3 out a value. */
 #ifndef ROCMFORGE_BACKEND_GPU_KERNELS_ARGS_QUANTIZE_H
 #define ROCMFORGE_BACKEND_GPU_KERNELS_ARGS_QUANTIZE_H
 
-#include "args_linear.h"
+#include "backend/gpu/kernels/args_linear.h"
 
-enum {
-    QUANTIZE_THREADS = 256,
-    QUANTIZE_VALUES = 2048,
-    NORM_QUANTIZE_THREADS = 512,
-    NORM_QUANTIZE_GROUPS = 1024 /* of a row, at most */
-};
+enum { QUANTIZE_BLOCK = 256, QUANTIZE_TILE = 2048, QUANTIZE_GROUPS = 1024 };
 
 typedef struct {
-    GPU_PTR(const float) x;
-    GPU_PTR(const float) x2; /* norm: weights of a group, 0: ones */
+    GPU_PTR(const float) a;
+    GPU_PTR(const float) b;
     GPU_PTR(uint8_t) y;
-    uint32_t x_stride, x2_stride, y_stride; /* bytes from row to row */
-    uint32_t n, n_rows;                     /* values of a row */
-    uint32_t group;                         /* norm only: values that have one mean; divides n */
-    float eps;                              /* norm only */
+    uint32_t a_stride, b_stride, y_stride; /* bytes from row to row */
+    uint32_t k, scale_block, group;
+    float eps;
     uint32_t pad;
 } quantize_args;
 

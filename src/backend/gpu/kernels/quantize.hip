@@ -10,7 +10,7 @@
 
 #include "canon.h"
 
-enum { UNIT = 256, EACH = UNIT / TEAM, NORM_TILE = 8192, NORM_TEAMS = NORM_QUANTIZE_THREADS / TEAM };
+enum { UNIT = 256, EACH = UNIT / TEAM, NORM_TILE = 8192, NORM_TEAMS = QUANTIZE_BLOCK / TEAM };
 
 struct eight {
     float v[EACH];
@@ -70,32 +70,39 @@ template <uint32_t BLOCK> DEVICE void put_unit(uint8_t *y, const eight &e, uint3
 
 enum quantize_op { PLAIN, SWIGLU, GEGLU };
 
-template <quantize_op OP, uint32_t BLOCK> DEVICE void quantize_row(const quantize_args &a) {
-    const uint32_t row = block_y(), at = block_x() * QUANTIZE_VALUES + team_in_block() * UNIT + lane_in_team() * EACH;
+DEVICE const float *row_of(const float *p, uint32_t stride) {
+    return (const float *)((const uint8_t *)p + (uint64_t)stride * block_y());
+}
+
+DEVICE void put_row_unit(const quantize_args &a, const eight &e, uint32_t at) {
+    uint8_t *y = a.y + (uint64_t)a.y_stride * block_y();
+    if (a.scale_block == 256) put_unit<256>(y, e, at, a.k);
+    else put_unit<32>(y, e, at, a.k);
+}
+
+template <quantize_op OP> DEVICE void quantize_tile(const quantize_args &a) {
+    const uint32_t at = block_x() * QUANTIZE_TILE + thread_x() * EACH;
     eight e = {};
-    if (at < a.n && row < a.n_rows) {
-        e = load_eight((const float *)((const uint8_t *)a.x + (uint64_t)row * a.x_stride) + at);
+    if (at < a.k) {
+        e = load_eight(row_of(a.a, a.a_stride) + at);
         if constexpr (OP != PLAIN) {
-            const eight u = load_eight((const float *)((const uint8_t *)a.x2 + (uint64_t)row * a.x2_stride) + at);
+            const eight u = load_eight(row_of(a.b, a.b_stride) + at);
             UNROLL for (int i = 0; i < EACH; i++)
                 e.v[i] = (OP == SWIGLU ? canon_silu(e.v[i]) : canon_gelu(e.v[i])) * u.v[i];
         }
     }
-    put_unit<BLOCK>(a.y + (uint64_t)row * a.y_stride, e, at, row < a.n_rows ? a.n : 0);
+    put_row_unit(a, e, at);
 }
 
-KERNEL(quantize_q8, quantize_args, QUANTIZE_THREADS) { quantize_row<PLAIN, 32>(a); }
-KERNEL(quantize_q8k, quantize_args, QUANTIZE_THREADS) { quantize_row<PLAIN, 256>(a); }
-KERNEL(swiglu_quantize_q8, quantize_args, QUANTIZE_THREADS) { quantize_row<SWIGLU, 32>(a); }
-KERNEL(swiglu_quantize_q8k, quantize_args, QUANTIZE_THREADS) { quantize_row<SWIGLU, 256>(a); }
-KERNEL(geglu_quantize_q8, quantize_args, QUANTIZE_THREADS) { quantize_row<GEGLU, 32>(a); }
-KERNEL(geglu_quantize_q8k, quantize_args, QUANTIZE_THREADS) { quantize_row<GEGLU, 256>(a); }
+KERNEL(quantize_rows, quantize_args, QUANTIZE_BLOCK) { quantize_tile<PLAIN>(a); }
+KERNEL(quantize_swiglu, quantize_args, QUANTIZE_BLOCK) { quantize_tile<SWIGLU>(a); }
+KERNEL(quantize_geglu, quantize_args, QUANTIZE_BLOCK) { quantize_tile<GEGLU>(a); }
 
 /* --- norm ------------------------------------------------------------------------------------------------------------------ */
 
 struct norm_shared {
     float x[NORM_TILE] __attribute__((aligned(16)));
-    float factor[NORM_QUANTIZE_GROUPS]; /* 1 / sqrt(mean + eps) of each group */
+    float factor[QUANTIZE_GROUPS]; /* 1 / sqrt(mean + eps) of each group */
 };
 
 /* Sum v^2 of v[lane mod 16], v[+16], ... below n on top of acc, an ascending chain. */
@@ -116,21 +123,22 @@ DEVICE float norm_factor(float acc, uint32_t n, float eps) { return 1.0f / canon
 /* One group a row, staged tile by tile; what is left staged is the last tile. */
 DEVICE void norm_whole(norm_shared &s, const float *x, const quantize_args &a) {
     float acc = 0.0f;
-    for (uint32_t at = 0; at < a.n; at += NORM_TILE) {
-        const uint32_t n = min32(a.n - at, NORM_TILE);
+    for (uint32_t at = 0; at < a.k; at += NORM_TILE) {
+        const uint32_t n = min32(a.k - at, NORM_TILE);
         if (at) barrier();
-        for (uint32_t i = thread_x() * 4; i < n; i += NORM_QUANTIZE_THREADS * 4)
+#pragma unroll 4
+        for (uint32_t i = thread_x() * 4; i < n; i += QUANTIZE_BLOCK * 4)
             *(word4 *)&s.x[i] = *(const word4 *)(x + at + i);
         barrier();
         if (team_in_block() == 0) acc = squares(acc, s.x, n);
     }
-    const float f = norm_factor(acc, a.n, a.eps);
+    const float f = norm_factor(acc, a.k, a.eps);
     if (thread_x() == 0) s.factor[0] = f;
 }
 
 /* Groups by half teams, from memory. */
 DEVICE void norm_groups(norm_shared &s, const float *x, const quantize_args &a) {
-    const uint32_t n = a.n / a.group;
+    const uint32_t n = a.k / a.group;
     for (uint32_t g0 = 0; g0 < n; g0 += NORM_TEAMS * 2) {
         const uint32_t g = g0 + (thread_x() >> 4);
         const float acc = g < n ? squares(0.0f, x + (uint64_t)g * a.group, a.group) : 0.0f;
@@ -141,44 +149,34 @@ DEVICE void norm_groups(norm_shared &s, const float *x, const quantize_args &a) 
 
 /* Eight values times their factor and weight; they may lie in different groups. */
 DEVICE void scale_eight(eight &e, const norm_shared &s, const quantize_args &a, uint32_t at) {
-    if (a.group >= a.n) {
-        const eight w = a.x2 ? load_eight(a.x2 + at) : eight{};
+    if (a.group >= a.k) {
+        const eight w = a.b ? load_eight(a.b + at) : eight{};
         UNROLL for (int i = 0; i < EACH; i++) {
             e.v[i] = e.v[i] * s.factor[0];
-            if (a.x2) e.v[i] = e.v[i] * w.v[i];
+            if (a.b) e.v[i] = e.v[i] * w.v[i];
         }
         return;
     }
     UNROLL for (uint32_t i = 0; i < EACH; i++) {
         e.v[i] = e.v[i] * s.factor[(at + i) / a.group];
-        if (a.x2) e.v[i] = e.v[i] * a.x2[(at + i) % a.group];
+        if (a.b) e.v[i] = e.v[i] * a.b[(at + i) % a.group];
     }
 }
 
-template <uint32_t BLOCK> DEVICE void norm_quantize(norm_shared &s, const quantize_args &a) {
-    const uint32_t row = block_x();
-    if (row >= a.n_rows) return;
-    const float *x = (const float *)((const uint8_t *)a.x + (uint64_t)row * a.x_stride);
-    const bool whole = a.group >= a.n, staged = whole && a.n <= NORM_TILE;
+KERNEL(quantize_norm, quantize_args, QUANTIZE_BLOCK) {
+    SHARED norm_shared s;
+    const float *x = row_of(a.a, a.a_stride);
+    const bool whole = a.group >= a.k, staged = whole && a.k <= NORM_TILE;
     if (whole) norm_whole(s, x, a);
     else norm_groups(s, x, a);
     barrier();
-    for (uint32_t unit = team_in_block() * UNIT; unit < a.n; unit += NORM_TEAMS * UNIT) {
+    for (uint32_t unit = team_in_block() * UNIT; unit < a.k; unit += NORM_TEAMS * UNIT) {
         const uint32_t at = unit + lane_in_team() * EACH;
         eight e = {};
-        if (at < a.n) {
+        if (at < a.k) {
             e = staged ? load_eight(&s.x[at]) : load_eight(x + at);
             scale_eight(e, s, a, at);
         }
-        put_unit<BLOCK>(a.y + (uint64_t)row * a.y_stride, e, at, a.n);
+        put_row_unit(a, e, at);
     }
-}
-
-KERNEL(norm_quantize_q8, quantize_args, NORM_QUANTIZE_THREADS) {
-    SHARED norm_shared s;
-    norm_quantize<32>(s, a);
-}
-KERNEL(norm_quantize_q8k, quantize_args, NORM_QUANTIZE_THREADS) {
-    SHARED norm_shared s;
-    norm_quantize<256>(s, a);
 }
