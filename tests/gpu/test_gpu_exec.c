@@ -444,7 +444,7 @@ static void test_memory_refused(void **state) {
     unlink(path);
 }
 
-int main(void) {
+int main(int argc, char **argv) { /* argv[1]: only tests of this name, * for any text */
     const char *target;
     if (!gpu_code_covers("gfx1100", &target)) {
         printf("skipped: this build has no code for gfx1100 (gpu_targets)\n");
@@ -456,5 +456,6 @@ int main(void) {
         cmocka_unit_test(test_cache_types),  cmocka_unit_test(test_devices),        cmocka_unit_test(test_capture_fails),
         cmocka_unit_test(test_faults),       cmocka_unit_test(test_memory_refused), cmocka_unit_test(test_no_memory),
     };
+    if (argc > 1) cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
