@@ -53,11 +53,11 @@ typedef struct {
     kv_disk_options folder; /* dir NULL: none; a borrowed string. identity is for the engine to set */
     uint32_t context, parallel, threads;
     int tier;
-    bool fixed_cache;  /* its size was given, and does not follow from the context */
-    bool may_shrink;   /* it may be smaller than asked for, where that does not fit */
-    gpu_list *gpus;    /* NULL: the CPU computes */
-    uint32_t gpu;      /* which of them; the first, where layers are split */
-    api_split split;   /* has_cpu: some layers run on the CPU beside GPUs */
+    bool fixed_cache; /* its size was given, and does not follow from the context */
+    bool may_shrink;  /* it may be smaller than asked for, where that does not fit */
+    gpu_list *gpus;   /* NULL: the CPU computes */
+    uint32_t gpu;     /* which of them; the first, where layers are split */
+    api_split split;  /* has_cpu: some layers run on the CPU beside GPUs */
     bool has_cpu;
     bool automatic;    /* the device was not asked for: the CPU may stand in */
     char reason[400];  /* why this device */

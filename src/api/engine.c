@@ -166,9 +166,9 @@ static json_t *gpus_of(const rf_engine *g) {
         const gpu_facts *f = &g->shape.gpus->device[p->gpu[i]].facts;
         gpu_upload_stats up = gpu_backend_upload(g->backends.b[i]);
         uint32_t layers = p->end[i] - (i ? p->end[i - 1] : p->first);
-        api_append(&all, json_pack("{si ss ss ss ss si sI sf}", "index", (int)p->gpu[i], "name", f->name,
-                                   "arch", f->arch, "uuid", f->uuid, "pci", f->pci, "layers", (int)layers,
-                                   "weight_bytes", (json_int_t)up.bytes_up, "upload_gb_per_s",
+        api_append(&all, json_pack("{si ss ss ss ss si sI sf}", "index", (int)p->gpu[i], "name", f->name, "arch",
+                                   f->arch, "uuid", f->uuid, "pci", f->pci, "layers", (int)layers, "weight_bytes",
+                                   (json_int_t)up.bytes_up, "upload_gb_per_s",
                                    up.us ? (double)up.bytes_up / (double)up.us / 1e3 : 0.0));
     }
     return all;

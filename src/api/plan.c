@@ -34,7 +34,7 @@ typedef struct {
     api_backends *b;
     gpu_budget gpu[API_MAX_GPUS];
     uint32_t n_gpus;
-    backend_memory mem; /* the host's: what the CPU computes with, and what GPUs want beside theirs */
+    backend_memory mem;  /* the host's: what the CPU computes with, and what GPUs want beside theirs */
     uint64_t vocabulary; /* tokenizer and header pages */
     uint64_t tables;     /* who holds which page, what it holds; the folder's queue */
     uint64_t
@@ -211,12 +211,12 @@ static status refuse_gpu(const budget *x, const api_shape *s, const rf_model *m,
     const gpu_budget *g = &x->gpu[i];
     status rc = largest_layers(&layers, m, s, x, e);
     if (rc) return rc;
-    return fail(e, ERR_GPU_MEMORY,
-                "%s: %llu MiB are needed (weights %llu, KV cache %llu, activations and scratch %llu) and %llu more as a "
-                "margin, %llu of %llu are free: %s; or -ngl %u leaves the other layers to the CPU",
-                s->gpus->device[s->split.gpu[i]].facts.name, mib(g->need), mib(g->mem.weights_own), mib(g->mem.kv),
-                mib(g->mem.activations + g->mem.scratch), mib(g->margin), mib(g->available), mib(g->total), hint,
-                layers);
+    return fail(
+        e, ERR_GPU_MEMORY,
+        "%s: %llu MiB are needed (weights %llu, KV cache %llu, activations and scratch %llu) and %llu more as a "
+        "margin, %llu of %llu are free: %s; or -ngl %u leaves the other layers to the CPU",
+        s->gpus->device[s->split.gpu[i]].facts.name, mib(g->need), mib(g->mem.weights_own), mib(g->mem.kv),
+        mib(g->mem.activations + g->mem.scratch), mib(g->margin), mib(g->available), mib(g->total), hint, layers);
 }
 
 status api_fit_memory(api_shape *s, const rf_model *m, api_backends *b, err *e) {
@@ -234,8 +234,8 @@ status api_fit_memory(api_shape *s, const rf_model *m, api_backends *b, err *e) 
     return fail(e, ERR_MEMORY_PLAN,
                 "%llu MiB are needed and %llu more as a margin, %llu are available; the KV cache of %llu tokens takes "
                 "%zu MiB: %s",
-                mib(x.need), mib(x.margin), mib(available),
-                (unsigned long long)s->exec.n_pages * s->exec.page_tokens, x.mem.kv >> 20, hint);
+                mib(x.need), mib(x.margin), mib(available), (unsigned long long)s->exec.n_pages * s->exec.page_tokens,
+                x.mem.kv >> 20, hint);
 }
 
 /* --- the plan as JSON ---------------------------------------------------------------------------------------------------- */
@@ -259,18 +259,18 @@ static json_t *gpus_of(const budget *b, const api_shape *s) {
 
 static json_t *plan_object(const budget *b, const api_shape *s, uint64_t available, uint32_t largest) {
     const exec_options *x = &s->exec;
-    return json_pack(
-        "{ss si si si sI si ss ss s{sI sI sI sI sI sI sI sI sI} sI sI sI sI sb sI so so}", "device",
-        b->n_gpus ? "gpu" : "cpu", "context", (int)s->context, "parallel", (int)s->parallel, "ubatch", (int)x->max_tok,
-        "kv_tokens", (json_int_t)x->n_pages * x->page_tokens, "page_tokens", (int)x->page_tokens, "cache_type_k",
-        quant_lookup(x->type_k)->name, "cache_type_v", quant_lookup(x->type_v)->name, "bytes", "weights_repacked",
-        (json_int_t)b->mem.weights_own, "weights_mapped", (json_int_t)b->mem.weights_mapped, "kv",
-        (json_int_t)b->mem.kv, "activations", (json_int_t)b->mem.activations, "scratch", (json_int_t)b->mem.scratch,
-        "vocabulary", (json_int_t)b->vocabulary, "tables", (json_int_t)b->tables, "process", (json_int_t)PROCESS_BYTES,
-        "staging", (json_int_t)b->mem.staging, "need", (json_int_t)b->need, "margin", (json_int_t)b->margin,
-        "expected_resident", (json_int_t)b->resident, "available", (json_int_t)available, "fits",
-        (int)budget_fits(b, available), "largest_context", (json_int_t)largest, "gpus", gpus_of(b, s), "warnings",
-        api_warnings(s));
+    return json_pack("{ss si si si sI si ss ss s{sI sI sI sI sI sI sI sI sI} sI sI sI sI sb sI so so}", "device",
+                     b->n_gpus ? "gpu" : "cpu", "context", (int)s->context, "parallel", (int)s->parallel, "ubatch",
+                     (int)x->max_tok, "kv_tokens", (json_int_t)x->n_pages * x->page_tokens, "page_tokens",
+                     (int)x->page_tokens, "cache_type_k", quant_lookup(x->type_k)->name, "cache_type_v",
+                     quant_lookup(x->type_v)->name, "bytes", "weights_repacked", (json_int_t)b->mem.weights_own,
+                     "weights_mapped", (json_int_t)b->mem.weights_mapped, "kv", (json_int_t)b->mem.kv, "activations",
+                     (json_int_t)b->mem.activations, "scratch", (json_int_t)b->mem.scratch, "vocabulary",
+                     (json_int_t)b->vocabulary, "tables", (json_int_t)b->tables, "process", (json_int_t)PROCESS_BYTES,
+                     "staging", (json_int_t)b->mem.staging, "need", (json_int_t)b->need, "margin",
+                     (json_int_t)b->margin, "expected_resident", (json_int_t)b->resident, "available",
+                     (json_int_t)available, "fits", (int)budget_fits(b, available), "largest_context",
+                     (json_int_t)largest, "gpus", gpus_of(b, s), "warnings", api_warnings(s));
 }
 
 static status make_plan(char **text, const rf_model *m, api_shape *s, err *e) {

@@ -50,7 +50,8 @@ static status take_devices(api_shape *s, const rf_engine_options *opt, double *s
     api_split *p = &s->split;
     uint32_t n_shares = 0, main_gpu;
     bool layers = opt->tensor_split != NULL;
-    if (opt->split_mode && strcmp(opt->split_mode, "layer") == 0) layers = true;
+    if (opt->split_mode && strcmp(opt->split_mode, "layer") == 0)
+        layers = true;
     else if (opt->split_mode && strcmp(opt->split_mode, "none") != 0)
         return fail(e, ERR_USAGE, "-sm %s: give none or layer", opt->split_mode);
     if (opt->main_gpu) {
@@ -64,8 +65,7 @@ static status take_devices(api_shape *s, const rf_engine_options *opt, double *s
     for (uint32_t i = 0; i < p->n_gpus; i++) share[i] = (double)s->gpus->device[p->gpu[i]].memory_free + 1;
     if (!opt->tensor_split) return OK;
     status rc = read_shares(share, &n_shares, opt->tensor_split, e);
-    if (!rc && n_shares > p->n_gpus)
-        rc = fail(e, ERR_RANGE, "-ts %s: %u GPUs are there", opt->tensor_split, p->n_gpus);
+    if (!rc && n_shares > p->n_gpus) rc = fail(e, ERR_RANGE, "-ts %s: %u GPUs are there", opt->tensor_split, p->n_gpus);
     p->n_gpus = n_shares;
     return rc;
 }

@@ -321,10 +321,10 @@ static int read_environment(parser *p) {
 
 /* Options of llama.cpp that INTERFACE promises for later: named as such, so that nobody hunts for a typing error. */
 static const char *const planned[] = {
-    "-tb",       "--threads-batch", "-fa",         "--flash-attn",
-    "--typical", "--dry-",          "--xtc-",      "--mirostat",     "--grammar", "--grammar-file",
-    "-j",        "--json-schema",   "--lora",      "--mlock",        "--no-mmap", "--override-kv",
-    "--rope-",   "--yarn-",         "--tokenizer",
+    "-tb",         "--threads-batch", "-fa",       "--flash-attn",   "--typical", "--dry-",
+    "--xtc-",      "--mirostat",      "--grammar", "--grammar-file", "-j",        "--json-schema",
+    "--lora",      "--mlock",         "--no-mmap", "--override-kv",  "--rope-",   "--yarn-",
+    "--tokenizer",
 };
 
 static int unknown_option(const char *arg, size_t n) {
@@ -379,8 +379,9 @@ static int read_option(parser *p, int argc, char **argv, int *i) {
 }
 
 /* What an engine in this process needs means nothing to a server. */
-static const size_t here_only[] = {AT(context), AT(batch),  AT(ubatch),  AT(threads),           AT(cache_k),
-                                   AT(cache_v), AT(device), AT(gpu_layers), AT(split_mode), AT(tensor_split), AT(main_gpu), AT(special), AT(chat_template_file)};
+static const size_t here_only[] = {
+    AT(context),    AT(batch),      AT(ubatch),       AT(threads),  AT(cache_k), AT(cache_v),           AT(device),
+    AT(gpu_layers), AT(split_mode), AT(tensor_split), AT(main_gpu), AT(special), AT(chat_template_file)};
 
 static bool given(const parser *p, size_t at) {
     for (int i = 0; i < N_OPTIONS; i++)

@@ -124,7 +124,8 @@ static status open_windows(gpu_backend *g, size_t crossing, err *e) {
     void *host = NULL;
     status s = OK;
     for (uint32_t i = 0; !s && i < 2; i++) {
-        if (!is_result(p, results[i], g->id) || results[i]->op == OP_COPY) continue; /* that lies in host memory already */
+        if (!is_result(p, results[i], g->id) || results[i]->op == OP_COPY)
+            continue; /* that lies in host memory already */
         s = open_window(g, &g->result[i], results[i], e);
         g->result[i].segment = segment_of(p, results[i]);
     }
