@@ -69,7 +69,15 @@ static const option options[] = {
      "threads [physical cores this process may use]"},
     {"-ctk --cache-type-k", TEXT, AT(cache_k), CMD_ENGINE, 0, 0, "f16|f32|q8_0", "KV cache type of keys [f16]"},
     {"-ctv --cache-type-v", TEXT, AT(cache_v), CMD_ENGINE, 0, 0, "f16|f32|q8_0", "KV cache type of values [f16]"},
-    {"--device", TEXT, AT(device), CMD_ENGINE, 0, 0, "auto|cpu", "where to compute [auto]"},
+    {"--device", TEXT, AT(device), CMD_ENGINE, 0, 0, "auto|cpu|gpu|hip|cuda",
+     "where to compute; also gpu:N, a UUID or a PCI address, as `rocmforge devices` lists them [auto]"},
+    {"-ngl --gpu-layers --n-gpu-layers", TEXT, AT(gpu_layers), CMD_ENGINE, 0, 0, "N|all",
+     "how many of the last layers GPUs compute, the CPU the others; 0: the CPU all [all]"},
+    {"-sm --split-mode", TEXT, AT(split_mode), CMD_ENGINE, 0, 0, "none|layer",
+     "one GPU, or layers over all of them [none]"},
+    {"-ts --tensor-split", TEXT, AT(tensor_split), CMD_ENGINE, 0, 0, "X[,X]",
+     "shares of layers of each GPU, as 3,1; means -sm layer [by free memory]"},
+    {"-mg --main-gpu", TEXT, AT(main_gpu), CMD_ENGINE, 0, 0, "N", "the GPU to take, or to begin with [the best]"},
     {"-s --seed", INTEGER, AT(seed), CMD_SAMPLED, -1, 9007199254740992.0, "N",
      "seed of the random numbers; -1: a new one each time [-1]"},
     {"--temp --temperature", NUMBER, AT(temperature), CMD_SAMPLED, 0, 100, "X",
@@ -103,8 +111,8 @@ static const option options[] = {
     {"--graph", FLAG, AT(graph), CMD_INSPECT, 0, 0, NULL, "the computation graph as it would run"},
     {"-q --quiet", FLAG, AT(quiet), CMD_SAMPLED | CMD_LOGITS | CMD_BENCH | CMD_SERVE, 0, 0, NULL,
      "no progress, device or speed on standard error"},
-    {"--json", FLAG, AT(json), CMD_REMOTE | CMD_INSPECT | CMD_PLAN | CMD_DEVICES | CMD_TOKENIZE, 0, 0, NULL,
-     "one JSON document on standard output"},
+    {"--json", FLAG, AT(json), CMD_REMOTE | CMD_INSPECT | CMD_PLAN | CMD_DEVICES | CMD_DOCTOR | CMD_TOKENIZE, 0, 0,
+     NULL, "one JSON document on standard output"},
     {"--log-level", TEXT, AT(log_level), CMD_ENGINE, 0, 0, "LEVEL",
      "trace, debug, info, warn, error or off; also by module, as warn,server=debug [warn; serve: info]"},
     {"--log-format", TEXT, AT(log_format), CMD_ENGINE, 0, 0, "human|json", "form of the log [human; in a file: json]"},
@@ -300,7 +308,7 @@ static int read_older_name(parser *p, int i) {
 
 static int read_environment(parser *p) {
     int rc = 0;
-    if (p->command & (CMD_MODEL | CMD_DEVICES)) older_warn();
+    if (p->command & (CMD_MODEL | CMD_DEVICES | CMD_DOCTOR)) older_warn();
     for (int i = 0; !rc && i < N_OPTIONS; i++)
         if ((options[i].commands & p->command) && options[i].at != AT(help)) {
             rc = read_twins(p, i);
@@ -313,10 +321,10 @@ static int read_environment(parser *p) {
 
 /* Options of llama.cpp that INTERFACE promises for later: named as such, so that nobody hunts for a typing error. */
 static const char *const planned[] = {
-    "-tb",       "--threads-batch", "-ngl",        "--n-gpu-layers", "-fa",       "--flash-attn",
-    "--typical", "--dry-",          "--xtc-",      "--mirostat",     "--grammar", "--grammar-file",
-    "-j",        "--json-schema",   "--lora",      "--mlock",        "--no-mmap", "--override-kv",
-    "--rope-",   "--yarn-",         "--tokenizer",
+    "-tb",         "--threads-batch", "-fa",       "--flash-attn",   "--typical", "--dry-",
+    "--xtc-",      "--mirostat",      "--grammar", "--grammar-file", "-j",        "--json-schema",
+    "--lora",      "--mlock",         "--no-mmap", "--override-kv",  "--rope-",   "--yarn-",
+    "--tokenizer",
 };
 
 static int unknown_option(const char *arg, size_t n) {
@@ -371,8 +379,9 @@ static int read_option(parser *p, int argc, char **argv, int *i) {
 }
 
 /* What an engine in this process needs means nothing to a server. */
-static const size_t here_only[] = {AT(context), AT(batch),  AT(ubatch),  AT(threads),           AT(cache_k),
-                                   AT(cache_v), AT(device), AT(special), AT(chat_template_file)};
+static const size_t here_only[] = {
+    AT(context),    AT(batch),      AT(ubatch),       AT(threads),  AT(cache_k), AT(cache_v),           AT(device),
+    AT(gpu_layers), AT(split_mode), AT(tensor_split), AT(main_gpu), AT(special), AT(chat_template_file)};
 
 static bool given(const parser *p, size_t at) {
     for (int i = 0; i < N_OPTIONS; i++)
