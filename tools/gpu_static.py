@@ -33,7 +33,7 @@ FIELDS = {
     "vgpr": "vector registers of a lane (on gfx90a and later with the accumulation registers)",
     "sgpr": "scalar registers",
     "lds": "bytes of shared memory of a block",
-    "scratch": "bytes of scratch memory of a lane: spills, and arrays that are not in registers",
+    "scratch": "bytes of scratch memory of a lane: spills, and arrays that are not in registers (PTX: local memory before the driver's work)",
     "spills": "vector registers spilled: to scratch, or to accumulation registers where there are such",
     "sgpr_spills": "scalar registers spilled: to lanes of vector registers",
     "waves": "waves that fit on a SIMD, by registers and, for full blocks, by LDS",
@@ -448,11 +448,11 @@ def scratch_text(_kernel, _target, row):
 
 
 def spilled(table):
-    """Lines about vector kernels that use scratch or spill."""
+    """Lines about vector kernels that use scratch or spill. Not of PTX: there the driver has the last word."""
     for kernel, rows in sorted(table.items()):
         for target, row in rows.items():
             text = scratch_text(kernel, target, row)
-            if text and is_vector(kernel, row):
+            if text and target != gpu_kernels.PTX and is_vector(kernel, row):
                 yield f"{kernel} on {target}: {text}; a vector kernel has none"
 
 
@@ -483,8 +483,8 @@ are the compiler's notes, the rest is counted in each kernel's main loop.
 - loop: instructions, those of a loop inside it once; VALU of them, dot products included; dot products and matrix
   instructions (D + M).
 - load: bytes a lane gets by the widest load from global memory; flight: bytes a wave has under way at most.
-- VALU/w: vector instructions for each weight. Vector kernels aim at loads of 16 bytes, 1 KiB in flight, at most 96 VGPRs and
-  3 VALU a weight.
+- VALU/w: vector instructions for each weight, all columns together. Vector kernels aim at loads of 16 bytes, 1 KiB in flight,
+  at most 96 VGPRs and, for one column, 3 VALU a weight.
 """
 SHOWN = "gfx1100"
 OTHERS = ("gfx906", "gfx90a", "gfx942", "gfx1030", "gfx1201")
@@ -509,7 +509,9 @@ AIMS = (("widest", lambda v: v >= 16, "loads of {} bytes"), ("flight", lambda v:
 def missed_aims(kernel, target, row):
     if target == gpu_kernels.PTX or not is_vector(kernel, row):
         return ""
-    return ", ".join(text.format(row[f]) for f, good, text in AIMS if row[f] is not None and not good(row[f]))
+    one_column = VECTOR.search(kernel).group(1) == "1"  # more columns, more work for a weight
+    return ", ".join(text.format(row[f]) for f, good, text in AIMS
+                     if row[f] is not None and not good(row[f]) and (one_column or f != "per_weight"))
 
 
 def by_kernel(table, text_of):

@@ -149,6 +149,8 @@ def test_spills():
     kept = row(scratch=64, spills=3)
     assert complaints(kept, kept) == ["linear.linear_vec1_q4_0 on gfx1100: 64 bytes of scratch, 3 vector registers spilled; a vector kernel has none"]
     assert complaints(kept, kept, "linear.linear_mat_q4_0") == []
+    ptx = {"linear.linear_vec1_q4_0": {"sm_80": kept}}
+    assert static.compare(ptx, ptx) == []
     assert len(complaints(row(), kept, "linear.linear_mat_q4_0")) == 2
 
 
@@ -157,6 +159,34 @@ def test_kernels_come_and_go():
     assert static.compare({"a.b": {"gfx906": row()}}, {}) == ["a.b: in the table, but there is no such kernel; run with --update"]
     assert static.compare({"a.b": {"gfx906": row()}}, {"a.b": {"gfx906": row(), "gfx908": row()}}) == [
         "a.b on gfx908: only in the build; run with --update"]
+
+
+def instr(at, op, to=-1, falls=True):
+    return static.Instr(at, op, "", to, falls)
+
+
+def test_main_loop_by_control_flow():
+    """Rows outside, weights inside, a short chain inside that; a loop laid out after the code that follows it."""
+    code = [instr(0, "v_mov"), instr(4, "s_branch", 40, False), instr(8, "s_endpgm", falls=False),
+            instr(12, "global_load_b128"), instr(16, "v_dot4_i32_iu8"), instr(20, "v_fma_f32"), instr(24, "s_cbranch_scc0", 20),
+            instr(28, "s_cbranch_scc0", 12), instr(32, "s_cbranch_scc0", 40), instr(36, "s_branch", 8, False), instr(40, "s_branch", 12, False)]
+    found, blocks = static.loops(code)
+    spans = sorted(sorted(i.at for b in body for i in blocks[b]) for body in found)
+    assert spans == [[12, 16, 20, 24, 28, 32, 40], [20, 24]]  # two ways back to one begin are one loop
+    assert static.main_loop(code, static.load_bytes)[0].at == 12
+
+
+def test_a_loop_is_taken_wider_until_it_loads():
+    code = [instr(0, "global_load_b128"), instr(4, "v_dot4_i32_iu8"), instr(8, "s_cbranch_scc0", 4), instr(12, "s_cbranch_scc0", 0),
+            instr(16, "s_endpgm", falls=False)]
+    assert [i.at for i in static.main_loop(code, static.load_bytes)] == [0, 4, 8, 12]
+
+
+def test_weights_by_name():
+    loop = [static.Instr(0, "v_dot4_i32_iu8", ""), static.Instr(4, "v_dual_fmac_f32", "v1, v2, v3 :: v_dual_fmac_f32 v4, v5, v6"),
+            static.Instr(8, "v_pk_fma_f32", "")]
+    assert static.per_weight("linear_vec1_q4_k", loop, 8) == 2 and static.per_weight("linear_vec4_expert_q4_k", loop, 8) == 8
+    assert static.per_weight("linear_vec1_f16", loop, 8) == 2 and static.per_weight("linear_mat_q4_k", loop, 8) is None
 
 
 def test_table_round_trip(tmp_path):
