@@ -94,7 +94,9 @@ RF_API bool rf_tokenize_prompt(const rf_model *m, const rf_prompt *p, int32_t **
 typedef struct rf_engine rf_engine;
 
 typedef struct {
-    const char *device;       /* "auto", "cpu"; NULL: auto */
+    /* "auto" (NULL): the best GPU, or the CPU and info says why; "cpu"; "gpu", "hip", "cuda": the best one, "gpu:N" (as
+     * rf_devices numbers them), a GPU's UUID or PCI address: that one, or the reason why not */
+    const char *device;
     uint32_t context;         /* tokens of one sequence; 0: the trained length, at most 8192 */
     uint32_t parallel;        /* most sequences that run at once; 0: 1 */
     uint32_t kv_tokens;       /* tokens the KV cache holds, for all sequences; 0: context * parallel */
@@ -240,7 +242,12 @@ RF_API void rf_engine_stats(const rf_engine *g, rf_stats *out); /* any thread */
 RF_API char *rf_engine_memory(const rf_engine *g);
 
 /* --- this machine ----------------------------------------------------------------------------------------------------- */
-RF_API char *rf_devices(rf_error *e); /* JSON array: {name, kind, ...}; rf_free */
+/* JSON array of {kind, name, ...}: the CPU; the GPUs, best first, with `usable` and for those that are not (or are not taken
+ * unasked) `reason` {code, text}; kind "runtime": the platforms hip and cuda, with version or reason. rf_free */
+RF_API char *rf_devices(rf_error *e);
+/* What is wrong with this machine: JSON object {findings: [{level, code, text, fix}], errors, warnings}; level is ok, note,
+ * warning or error; fix is absent where there is nothing to do. rf_free */
+RF_API char *rf_doctor(rf_error *e);
 /* Read bandwidth of main memory in bytes per second, measured for about `ms` milliseconds with so many threads. 0: failed. */
 RF_API double rf_read_bandwidth(uint32_t threads, uint32_t ms);
 

@@ -4,6 +4,7 @@
 
 #include "rocmforge.h"
 
+#include "backend/gpu/devices.h"
 #include "base/err.h"
 #include "base/json.h"
 #include "exec/exec.h"
@@ -30,7 +31,7 @@ struct rf_model {
     model_info info; /* strings are views into file */
 };
 
-/* An engine's shape, with every default settled. */
+/* An engine's shape, with every default settled. It owns the list of GPUs; copies of it borrow that. */
 typedef struct {
     exec_options exec;
     sched_options sched;    /* disk is for the engine to set */
@@ -39,7 +40,10 @@ typedef struct {
     int tier;
     bool fixed_cache;  /* its size was given, and does not follow from the context */
     bool may_shrink;   /* it may be smaller than asked for, where that does not fit */
-    char reason[160];  /* why this device */
+    gpu_list *gpus;    /* NULL: the CPU computes */
+    uint32_t gpu;      /* which of them */
+    bool automatic;    /* the device was not asked for: the CPU may stand in */
+    char reason[400];  /* why this device */
     char warning[200]; /* what became other than asked for; empty: nothing */
 } api_shape;
 
@@ -48,7 +52,11 @@ uint32_t api_page_tokens(uint32_t context); /* the page size for this context */
 
 /* Checks the options against the model. ERR_RANGE, ERR_USAGE, ERR_UNSUPPORTED, ERR_CPU_TIER. */
 status api_shape_make(api_shape *s, const rf_model *m, const rf_engine_options *opt, err *e);
+void api_shape_close(api_shape *s); /* after its backend; a shape of zeros is fine */
 status api_open_backend(backend **out, const api_shape *s, err *e);
+/* Where a GPU was taken unasked and turned out unfit (why): the shape goes on with the CPU, which the reason says. false: it
+ * was asked for, or none was taken, and the failure stands. */
+bool api_fall_back(api_shape *s, const err *why);
 
 status api_chat_of_model(rf_model *m, err *e);     /* fills m->chat */
 status api_check_graph(const rf_model *m, err *e); /* what the file's weights and hyperparameters cannot run as */
@@ -58,6 +66,12 @@ status api_fit_memory(api_shape *s, const rf_model *m, backend *b, err *e);
 json_t *api_warnings(const api_shape *s); /* an array, of strings; NULL: out of memory */
 /* The contract of rf_engine_memory. */
 char *api_memory(const api_shape *s, const sched_stats *now, size_t page_bytes);
+/* The list of this machine's GPUs; what is wrong with them stands in it. Fails for want of memory only. */
+status api_gpus_open(gpu_list **out, err *e);
+void api_gpus_close(gpu_list *l); /* NULL is fine */
+
+/* The number after `key` in a file of lines "key number"; for an empty key its first word. false: not there, or "max". */
+bool api_read_number(const char *path, const char *key, uint64_t *out);
 uint64_t api_available_bytes(void); /* what this process may still take: the system's and its control group's word */
 
 /* Of caches that may be exchanged: a hash of all of the file and of the pages' shape. Reads the whole file. */

@@ -77,6 +77,7 @@ static status open_parts(rf_engine *g, const rf_engine_options *opt, err *e) {
     backend *b = NULL;
     status s = api_shape_make(&g->shape, m, opt, e);
     if (!s) s = api_open_backend(&b, &g->shape, e);
+    if (s && api_fall_back(&g->shape, e)) s = api_open_backend(&b, &g->shape, e);
     if (!s && (s = api_fit_memory(&g->shape, m, b, e))) b->ops->close(b);
     if (s) return s;
     uint64_t identity[2];
@@ -133,6 +134,7 @@ void rf_engine_close(rf_engine *g) {
     sched_close(g->sched);
     kv_disk_close(g->disk);
     exec_close(g->x);
+    api_shape_close(&g->shape);
     mem_free(g);
 }
 
@@ -155,9 +157,9 @@ char *rf_engine_info(const rf_engine *g) {
     uint64_t weights, kv;
     exec_traffic(g->x, &weights, &kv);
     json_t *v =
-        json_pack("{s{ss so ss} si si si si ss ss sf sI sI so so*}", "device", "kind", "cpu", "name", api_text(&name),
-                  "reason", g->shape.reason, "context", (int)g->shape.context, "parallel", (int)g->shape.parallel,
-                  "threads", (int)g->shape.threads, "ubatch", (int)x->max_tok, "cache_type_k",
+        json_pack("{s{ss so ss} si si si si ss ss sf sI sI so so*}", "device", "kind", g->shape.gpus ? "gpu" : "cpu",
+                  "name", api_text(&name), "reason", g->shape.reason, "context", (int)g->shape.context, "parallel",
+                  (int)g->shape.parallel, "threads", (int)g->shape.threads, "ubatch", (int)x->max_tok, "cache_type_k",
                   quant_lookup(x->type_k)->name, "cache_type_v", quant_lookup(x->type_v)->name, "load_ms",
                   (double)g->load_us / 1000.0, "read_bytes_per_token", (json_int_t)weights, "kv_bytes_per_token",
                   (json_int_t)kv, "warnings", api_warnings(&g->shape), "error", why_dead(g));

@@ -9,9 +9,28 @@
 #include <stdio.h>
 #include <string.h>
 
-char *rf_devices(rf_error *e) {
-    json_init();
-    err why = {0};
+void api_gpus_close(gpu_list *l) {
+    if (l) gpu_list_close(l);
+    mem_free(l);
+}
+
+status api_gpus_open(gpu_list **out, err *e) {
+    gpu_list *l = *out = mem_zalloc(sizeof *l);
+    if (!l) return fail(e, ERR_NOMEM, "the list of GPUs");
+    gpu_list_open(l, "");
+    const err *bad = NULL;
+    for (int p = GPU_PLATFORM_HIP; p <= GPU_PLATFORM_CUDA; p++)
+        if (l->why[p].code == ERR_NOMEM) bad = &l->why[p];
+    for (uint32_t i = 0; i < l->n; i++)
+        if (l->device[i].why_not.code == ERR_NOMEM) bad = &l->device[i].why_not;
+    if (!bad) return OK;
+    *e = *bad;
+    api_gpus_close(l);
+    *out = NULL;
+    return ERR_NOMEM;
+}
+
+static json_t *cpu_device(void) {
     strbuf name = {0};
     cpu_name(&name);
     cpu_ops best;
@@ -25,16 +44,62 @@ char *rf_devices(rf_error *e) {
     json_t *cpu = json_pack("{ss so ss so si}", "kind", "cpu", "name", api_text(&name), "tier", best.name, "tiers",
                             tiers, "threads", (int)cpu_default_threads());
     strbuf_free(&name);
-    status s;
-    char *text = api_json(json_pack("[o]", cpu), &s, &why);
+    return cpu;
+}
+
+static const char *const platforms[] = {[GPU_PLATFORM_HIP] = "hip", [GPU_PLATFORM_CUDA] = "cuda"};
+
+static json_t *reason(const err *why) {
+    return json_pack("{ss ss}", "code", err_lookup(why->code)->code, "text", why->text);
+}
+
+static json_t *gpu_object(const gpu_device *d, uint32_t i) {
+    const gpu_facts *f = &d->facts;
+    err why = d->why_not;
+    bool usable = !why.code;
+    if (usable && d->display_only) fail(&why, ERR_GPU_NONE, "it only drives a display; taken when it is named");
+    json_t *v =
+        json_pack("{ss si ss ss ss ss* ss ss sI sI sI si si si si si sb sb}", "kind", "gpu", "index", (int)i,
+                  "platform", platforms[d->driver->platform], "name", f->name, "arch", f->arch, "target", d->target,
+                  "uuid", f->uuid, "pci", f->pci, "memory_bytes", (json_int_t)d->memory_total, "memory_free_bytes",
+                  (json_int_t)d->memory_free, "gtt_bytes", (json_int_t)d->gtt_total, "units", (int)f->n_units, "wave",
+                  (int)f->wave, "clock_mhz", (int)f->clock_mhz, "memory_clock_mhz", (int)f->memory_clock_mhz,
+                  "memory_bus_bits", (int)f->memory_bus_bits, "integrated", (int)f->integrated, "usable", (int)usable);
+    if (why.code) api_set(&v, "reason", reason(&why));
+    return v;
+}
+
+static json_t *runtime_object(const gpu_list *l, gpu_platform p) {
+    const gpu_driver *d = l->driver[p];
+    json_t *v = json_pack("{ss ss ss*}", "kind", "runtime", "platform", platforms[p], "version", d ? d->version : NULL);
+    if (!d) api_set(&v, "reason", reason(&l->why[p]));
+    return v;
+}
+
+static json_t *every_device(gpu_list *l) {
+    json_t *all = json_array();
+    gpu_list_measure(l);
+    api_append(&all, cpu_device());
+    for (uint32_t i = 0; i < l->n; i++) api_append(&all, gpu_object(&l->device[i], i));
+    for (int p = GPU_PLATFORM_HIP; p <= GPU_PLATFORM_CUDA; p++) api_append(&all, runtime_object(l, (gpu_platform)p));
+    return all;
+}
+
+char *rf_devices(rf_error *e) {
+    json_init();
+    err why = {0};
+    gpu_list *l;
+    char *text = NULL;
+    status s = api_gpus_open(&l, &why);
+    if (!s) text = api_json(every_device(l), &s, &why);
+    api_gpus_close(l);
     api_result(s, &why, e);
     return text;
 }
 
 /* --- memory that is left ---------------------------------------------------------------------------------------------- */
 
-/* The number after `key` in a file of lines "key number"; for an empty key its first word. false: not there, or "max". */
-static bool read_number(const char *path, const char *key, uint64_t *out) {
+bool api_read_number(const char *path, const char *key, uint64_t *out) {
     FILE *f = fopen(path, "r");
     char line[128];
     unsigned long long v = 0;
@@ -52,18 +117,19 @@ static uint64_t group_leaves(const char *group, uint64_t most) {
     char path[512];
     uint64_t max, now, cache = 0;
     snprintf(path, sizeof path, "/sys/fs/cgroup%.400s/memory.max", group);
-    if (!read_number(path, "", &max)) return most;
+    if (!api_read_number(path, "", &max)) return most;
     snprintf(path, sizeof path, "/sys/fs/cgroup%.400s/memory.current", group);
-    if (!read_number(path, "", &now)) return most;
+    if (!api_read_number(path, "", &now)) return most;
     snprintf(path, sizeof path, "/sys/fs/cgroup%.400s/memory.stat", group);
-    (void)read_number(path, "inactive_file", &cache);
+    (void)api_read_number(path, "inactive_file", &cache);
     uint64_t used = now > cache ? now - cache : 0, left = max > used ? max - used : 0;
     return left < most ? left : most;
 }
 
 uint64_t api_available_bytes(void) {
     uint64_t kib;
-    if (!read_number("/proc/meminfo", "MemAvailable:", &kib)) return UINT64_MAX / 2; /* unknown: allocating will tell */
+    if (!api_read_number("/proc/meminfo", "MemAvailable:", &kib))
+        return UINT64_MAX / 2; /* unknown: allocating will tell */
     uint64_t left = kib << 10;
     char line[512] = "";
     FILE *f = fopen("/proc/self/cgroup", "r");

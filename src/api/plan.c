@@ -148,25 +148,27 @@ char *rf_plan(const rf_model *m, const rf_engine_options *opt, rf_error *e) {
     char *text = NULL;
     status rc = api_shape_make(&s, m, opt ? opt : &defaults, &why);
     if (!rc) rc = budget_make(&b, m, &s, &why);
+    if (rc && api_fall_back(&s, &why)) rc = budget_make(&b, m, &s, &why);
     uint64_t available = api_available_bytes();
     uint32_t largest = 0;
     if (!rc) shrink_cache(&s, &b, m, available);
     if (!rc) rc = largest_context(&largest, m, &s, available, &why);
     if (!rc) {
         json_t *v = json_pack(
-            "{ss si si si sI si ss ss s{sI sI sI sI sI sI sI sI sI} sI sI sI sI sb sI so}", "device", "cpu", "context",
-            (int)s.context, "parallel", (int)s.parallel, "ubatch", (int)s.exec.max_tok, "kv_tokens",
-            (json_int_t)s.exec.n_pages * s.exec.page_tokens, "page_tokens", (int)s.exec.page_tokens, "cache_type_k",
-            quant_lookup(s.exec.type_k)->name, "cache_type_v", quant_lookup(s.exec.type_v)->name, "bytes",
-            "weights_repacked", (json_int_t)b.mem.weights_own, "weights_mapped", (json_int_t)b.mem.weights_mapped, "kv",
-            (json_int_t)b.mem.kv, "activations", (json_int_t)b.mem.activations, "scratch", (json_int_t)b.mem.scratch,
-            "vocabulary", (json_int_t)b.vocabulary, "tables", (json_int_t)b.tables, "process",
-            (json_int_t)PROCESS_BYTES, "staging", (json_int_t)b.mem.staging, "need", (json_int_t)b.need, "margin",
-            (json_int_t)b.margin, "expected_resident", (json_int_t)b.resident, "available", (json_int_t)available,
-            "fits", (int)budget_fits(&b, available), "largest_context", (json_int_t)largest, "warnings",
-            api_warnings(&s));
+            "{ss si si si sI si ss ss s{sI sI sI sI sI sI sI sI sI} sI sI sI sI sb sI so}", "device",
+            s.gpus ? "gpu" : "cpu", "context", (int)s.context, "parallel", (int)s.parallel, "ubatch",
+            (int)s.exec.max_tok, "kv_tokens", (json_int_t)s.exec.n_pages * s.exec.page_tokens, "page_tokens",
+            (int)s.exec.page_tokens, "cache_type_k", quant_lookup(s.exec.type_k)->name, "cache_type_v",
+            quant_lookup(s.exec.type_v)->name, "bytes", "weights_repacked", (json_int_t)b.mem.weights_own,
+            "weights_mapped", (json_int_t)b.mem.weights_mapped, "kv", (json_int_t)b.mem.kv, "activations",
+            (json_int_t)b.mem.activations, "scratch", (json_int_t)b.mem.scratch, "vocabulary", (json_int_t)b.vocabulary,
+            "tables", (json_int_t)b.tables, "process", (json_int_t)PROCESS_BYTES, "staging", (json_int_t)b.mem.staging,
+            "need", (json_int_t)b.need, "margin", (json_int_t)b.margin, "expected_resident", (json_int_t)b.resident,
+            "available", (json_int_t)available, "fits", (int)budget_fits(&b, available), "largest_context",
+            (json_int_t)largest, "warnings", api_warnings(&s));
         text = api_json(v, &rc, &why);
     }
+    api_shape_close(&s);
     rc = api_if_unchanged(m->file, rc, &why);
     if (rc) {
         mem_free(text);

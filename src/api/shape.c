@@ -4,6 +4,7 @@
 
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/pool.h"
+#include "backend/gpu/gpu.h"
 #include "base/mem.h"
 
 #include <stdio.h>
@@ -26,17 +27,46 @@ static status ranged(uint32_t *out, uint32_t given, uint32_t fallback, uint32_t 
     return *out <= most ? OK : fail(e, ERR_RANGE, "%s %u: give 1 to %u", what, *out, most);
 }
 
+/* --- the device ---------------------------------------------------------------------------------------------------------- */
+
+static void use_cpu(api_shape *s) {
+    api_gpus_close(s->gpus);
+    s->gpus = NULL;
+}
+
+static status take_gpu(api_shape *s, const char *want, err *e) {
+    status rc = api_gpus_open(&s->gpus, e);
+    if (!rc) rc = gpu_list_pick(s->gpus, want, &s->gpu, e);
+    if (rc) use_cpu(s);
+    return rc;
+}
+
+bool api_fall_back(api_shape *s, const err *why) {
+    if (!s->gpus || !s->automatic) return false;
+    snprintf(s->reason, sizeof s->reason, "GPU %u is not used: %.360s", s->gpu, why->text);
+    use_cpu(s);
+    return true;
+}
+
+/* auto: the best GPU, else the CPU and why. What is asked for by name is taken, or refused with the reason. */
 static status choose_device(api_shape *s, const char *device, err *e) {
-    if (!device) device = "auto";
-    if (strcmp(device, "cpu") == 0)
-        snprintf(s->reason, sizeof s->reason, "asked for");
-    else if (strcmp(device, "auto") == 0)
-        snprintf(s->reason, sizeof s->reason, "this build has no GPU backend yet");
-    else if (strncmp(device, "gpu", 3) == 0)
-        return fail(e, ERR_UNSUPPORTED, "--device %s: this build has no GPU backend; use --device cpu", device);
-    else
-        return fail(e, ERR_USAGE, "--device %s: give auto or cpu", device);
-    return OK;
+    err why;
+    s->automatic = !device || strcmp(device, "auto") == 0;
+    snprintf(s->reason, sizeof s->reason, "asked for");
+    if (device && strcmp(device, "cpu") == 0) return OK;
+    if (!s->automatic && !gpu_want_is_valid(device))
+        return fail(e, ERR_USAGE, "--device %s: give auto, cpu, gpu, hip, cuda, gpu:N, a GPU's UUID or PCI address",
+                    device);
+    status rc = take_gpu(s, s->automatic ? "gpu" : device, &why);
+    if (s->automatic && rc != ERR_NOMEM) {
+        if (rc)
+            snprintf(s->reason, sizeof s->reason, "%.390s", why.text);
+        else
+            snprintf(s->reason, sizeof s->reason, "the best of %u GPU%s", s->gpus->n, s->gpus->n == 1 ? "" : "s");
+        return OK;
+    }
+    if (rc) fail(e, rc, "--device %s: %s", device ? device : "auto", why.text);
+    return rc;
 }
 
 /* --- the KV cache's size ------------------------------------------------------------------------------------------------ */
@@ -155,14 +185,12 @@ static status settle_folder(api_shape *s, const rf_model *m, const rf_engine_opt
 
 /* --- the whole shape ------------------------------------------------------------------------------------------------------ */
 
-status api_shape_make(api_shape *s, const rf_model *m, const rf_engine_options *opt, err *e) {
-    *s = (api_shape){0};
+static status settle(api_shape *s, const rf_model *m, const rf_engine_options *opt, err *e) {
     uint32_t train = m->info.context_train,
              fallback = train && train < CONTEXT_DEFAULT_MOST ? train : CONTEXT_DEFAULT_MOST;
     uint32_t ubatch = 0, rows = 0;
     exec_options *x = &s->exec;
-    status rc = choose_device(s, opt->device, e);
-    if (!rc) rc = ranged(&s->context, opt->context, fallback, CONTEXT_MOST, "context", e);
+    status rc = ranged(&s->context, opt->context, fallback, CONTEXT_MOST, "context", e);
     if (!rc) rc = ranged(&s->parallel, opt->parallel, 1, PARALLEL_MOST, "parallel", e);
     if (!rc) rc = ranged(&ubatch, opt->ubatch, UBATCH_DEFAULT, UBATCH_MOST, "ubatch", e);
     if (!rc) rc = ranged(&rows, opt->logits_rows, s->parallel, UBATCH_MOST, "logits rows", e);
@@ -173,6 +201,7 @@ status api_shape_make(api_shape *s, const rf_model *m, const rf_engine_options *
     if (!rc) rc = size_cache(s, m, opt, e);
     if (!rc) rc = settle_scheduling(s, opt, e);
     if (!rc) rc = settle_folder(s, m, opt, e);
+    if (!rc) rc = choose_device(s, opt->device, e);
     if (rc) return rc;
     uint64_t tokens = (uint64_t)s->context * s->parallel;
     x->max_tok = ubatch < tokens ? ubatch : (uint32_t)tokens;
@@ -183,7 +212,18 @@ status api_shape_make(api_shape *s, const rf_model *m, const rf_engine_options *
     return OK;
 }
 
+status api_shape_make(api_shape *s, const rf_model *m, const rf_engine_options *opt, err *e) {
+    *s = (api_shape){0};
+    status rc = settle(s, m, opt, e);
+    if (rc) api_shape_close(s);
+    return rc;
+}
+
+void api_shape_close(api_shape *s) { use_cpu(s); }
+
 status api_open_backend(backend **out, const api_shape *s, err *e) {
+    gpu_options gpu = {.list = s->gpus, .device = s->gpu, .n_threads = s->threads};
+    if (s->gpus) return gpu_backend_open(out, &gpu, e);
     cpu_options opt = {.n_threads = s->threads, .tier = s->tier};
     return cpu_backend_open(out, &opt, e);
 }

@@ -69,7 +69,8 @@ static const option options[] = {
      "threads [physical cores this process may use]"},
     {"-ctk --cache-type-k", TEXT, AT(cache_k), CMD_ENGINE, 0, 0, "f16|f32|q8_0", "KV cache type of keys [f16]"},
     {"-ctv --cache-type-v", TEXT, AT(cache_v), CMD_ENGINE, 0, 0, "f16|f32|q8_0", "KV cache type of values [f16]"},
-    {"--device", TEXT, AT(device), CMD_ENGINE, 0, 0, "auto|cpu", "where to compute [auto]"},
+    {"--device", TEXT, AT(device), CMD_ENGINE, 0, 0, "auto|cpu|gpu|hip|cuda",
+     "where to compute; also gpu:N, a UUID or a PCI address, as `rocmforge devices` lists them [auto]"},
     {"-s --seed", INTEGER, AT(seed), CMD_SAMPLED, -1, 9007199254740992.0, "N",
      "seed of the random numbers; -1: a new one each time [-1]"},
     {"--temp --temperature", NUMBER, AT(temperature), CMD_SAMPLED, 0, 100, "X",
@@ -103,8 +104,8 @@ static const option options[] = {
     {"--graph", FLAG, AT(graph), CMD_INSPECT, 0, 0, NULL, "the computation graph as it would run"},
     {"-q --quiet", FLAG, AT(quiet), CMD_SAMPLED | CMD_LOGITS | CMD_BENCH | CMD_SERVE, 0, 0, NULL,
      "no progress, device or speed on standard error"},
-    {"--json", FLAG, AT(json), CMD_REMOTE | CMD_INSPECT | CMD_PLAN | CMD_DEVICES | CMD_TOKENIZE, 0, 0, NULL,
-     "one JSON document on standard output"},
+    {"--json", FLAG, AT(json), CMD_REMOTE | CMD_INSPECT | CMD_PLAN | CMD_DEVICES | CMD_DOCTOR | CMD_TOKENIZE, 0, 0,
+     NULL, "one JSON document on standard output"},
     {"--log-level", TEXT, AT(log_level), CMD_ENGINE, 0, 0, "LEVEL",
      "trace, debug, info, warn, error or off; also by module, as warn,server=debug [warn; serve: info]"},
     {"--log-format", TEXT, AT(log_format), CMD_ENGINE, 0, 0, "human|json", "form of the log [human; in a file: json]"},
@@ -300,7 +301,7 @@ static int read_older_name(parser *p, int i) {
 
 static int read_environment(parser *p) {
     int rc = 0;
-    if (p->command & (CMD_MODEL | CMD_DEVICES)) older_warn();
+    if (p->command & (CMD_MODEL | CMD_DEVICES | CMD_DOCTOR)) older_warn();
     for (int i = 0; !rc && i < N_OPTIONS; i++)
         if ((options[i].commands & p->command) && options[i].at != AT(help)) {
             rc = read_twins(p, i);

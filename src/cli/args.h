@@ -25,6 +25,7 @@ enum { /* commands, as bits */
        CMD_CHAT = 1 << 12,
        CMD_STATUS = 1 << 13,
        CMD_CANCEL = 1 << 14,
+       CMD_DOCTOR = 1 << 15,
        CMD_MODEL = CMD_GENERATE | CMD_CHAT | CMD_LOGITS | CMD_TOKENIZE | CMD_DETOKENIZE | CMD_INSPECT | CMD_PLAN |
                    CMD_BENCH | CMD_SERVE,
        CMD_ENGINE = CMD_GENERATE | CMD_CHAT | CMD_LOGITS | CMD_PLAN | CMD_BENCH | CMD_SERVE,

@@ -41,7 +41,7 @@ static void bash(void) {
         printf("        esac ;;\n");
     }
     printf("    esac\n    [[ ${COMP_WORDS[1]} == completion ]] && words='bash zsh fish' kind=words\n"
-           "    [[ ${COMP_WORDS[1]} == @(status|cancel|devices) && $kind == models ]] && kind=none\n"
+           "    [[ ${COMP_WORDS[1]} == @(status|cancel|devices|doctor) && $kind == models ]] && kind=none\n"
            "    if (( COMP_CWORD == 1 )); then\n        kind=words words='");
     for (const cli_command *c = cli_commands; c->name; c++) printf("%s ", c->name);
     printf(
@@ -137,7 +137,7 @@ static void fish(void) {
     }
     puts("complete -c rocmforge -n '__fish_seen_subcommand_from completion' -f -a 'bash zsh fish'\n"
          "complete -c rocmforge -n 'not __fish_use_subcommand; and not __fish_seen_subcommand_from completion devices "
-         "status cancel'"
+         "doctor status cancel'"
          " -k -a '(__fish_complete_suffix .gguf)'\n"
          "complete -c rocmforge_cli -w rocmforge\n"
          "complete -c rocmforge-cli -w rocmforge");

@@ -1,4 +1,4 @@
-/* rocmforge inspect, plan, devices: what the library tells, as JSON or for people to read. */
+/* rocmforge inspect, plan: what the library tells, as JSON or for people to read. */
 #include "cli/cli.h"
 
 #include <stdarg.h>
@@ -169,20 +169,3 @@ int cmd_plan(const args *a) {
     return rc;
 }
 
-int cmd_devices(const args *a) {
-    rf_error e;
-    if (a->operand) return cli_usage("usage.argument", "one argument too many: %.120s", a->operand);
-    char *text = rf_devices(&e);
-    if (!text) return cli_fail(&e);
-    json_t *all = cli_json(text), *d, *tier;
-    if (a->json) return cli_print_json(all);
-    size_t i, k;
-    json_array_foreach(all, i, d) {
-        printf("%s: %s, %lld threads, tiers:", text_of(d, "kind"), text_of(d, "name"), int_of(d, "threads"));
-        json_array_foreach(json_object_get(d, "tiers"), k, tier) printf(" %s", json_string_value(tier));
-        printf(" (using %s)\n", text_of(d, "tier"));
-    }
-    printf("gpu: none: this build has no GPU backend yet\n");
-    json_decref(all);
-    return EXIT_DONE;
-}

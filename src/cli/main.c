@@ -18,6 +18,7 @@ const cli_command cli_commands[] = {
     {"plan", CMD_PLAN, cmd_plan, "plan FILE [-c N]", "memory a model needs, from its header alone"},
     {"bench", CMD_BENCH, cmd_bench, "bench MODEL [-p 512] [-n 128]", "tokens per second, as a table"},
     {"devices", CMD_DEVICES, cmd_devices, "devices", "what this machine can compute on"},
+    {"doctor", CMD_DOCTOR, cmd_doctor, "doctor", "what is wrong with this machine, and how to mend it"},
     {"status", CMD_STATUS, cmd_status, "status ID [--host URL]", "what became of a request of a running server"},
     {"cancel", CMD_CANCEL, cmd_cancel, "cancel ID [--host URL]", "end a request of a running server"},
     {"completion", CMD_COMPLETION, cmd_completion, "completion bash|zsh|fish", "a completion script for your shell"},
@@ -49,8 +50,7 @@ static const cli_command *find_command(const char *name) {
     return NULL;
 }
 
-static const char *const planned[] = {"perplexity", "embed",  "models",  "quantize",
-                                      "doctor",     "verify", "context", "convert"};
+static const char *const planned[] = {"perplexity", "embed", "models", "quantize", "verify", "context", "convert"};
 
 static int unknown(const char *name) {
     for (size_t i = 0; i < sizeof planned / sizeof *planned; i++)

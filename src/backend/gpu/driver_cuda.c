@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { CUDA_MAJOR_LEAST = 12, JIT_LOG_BYTES = 1024 };
@@ -434,7 +435,8 @@ static const gpu_driver table = {
 static status load(cuda *c, err *e) {
     static const char *const names[] = {"libcuda.so.1", NULL};
     status s = gpu_library_open(&c->lib, "ROCMFORGE_CUDA_LIBRARY", names, e);
-    if (s == ERR_GPU_NO_DRIVER) fail_in(e, s, "no CUDA driver (NVIDIA): ");
+    if (s == ERR_GPU_NO_DRIVER && !getenv("ROCMFORGE_CUDA_LIBRARY"))
+        return fail(e, s, "no CUDA driver (libcuda, for NVIDIA GPUs) on this system; install NVIDIA's driver");
     if (s) return s;
     const char *missing = gpu_library_bind(&c->lib, &c->api, symbols, sizeof symbols / sizeof *symbols);
     int v = 0;
@@ -442,10 +444,10 @@ static status load(cuda *c, err *e) {
     snprintf(c->base.version, sizeof c->base.version, known ? "CUDA driver %d.%d" : "CUDA driver", v / 1000,
              v % 1000 / 10);
     if (missing)
-        s = fail(e, ERR_GPU_DRIVER, "%s (%s) lacks %s: too old; install a driver of CUDA %d or newer", c->lib.name,
-                 c->base.version, missing, CUDA_MAJOR_LEAST);
+        s = fail(e, ERR_GPU_DRIVER, "%s (%s) lacks %s, so it is too old; install a driver of CUDA %d or newer",
+                 c->lib.name, c->base.version, missing, CUDA_MAJOR_LEAST);
     else if (known && v / 1000 < CUDA_MAJOR_LEAST)
-        s = fail(e, ERR_GPU_DRIVER, "%s is a %s: too old; install a driver of CUDA %d or newer", c->lib.name,
+        s = fail(e, ERR_GPU_DRIVER, "%s is a %s, which is too old; install a driver of CUDA %d or newer", c->lib.name,
                  c->base.version, CUDA_MAJOR_LEAST);
     if (s) gpu_library_close(&c->lib);
     return s;
@@ -461,7 +463,7 @@ static status explain(cuda *c, cuda_error rc, const char *call, err *e) {
                     error_name(c, rc), rc);
     return fail(e, ERR_GPU_NONE, "%s finds no NVIDIA GPU%s", c->base.version,
                 exists ? ""
-                       : ": /dev/nvidiactl is not there; load the nvidia driver, or start the container with GPUs");
+                       : ", and there is no /dev/nvidiactl; load the nvidia driver, or start the container with GPUs");
 }
 
 static status find_devices(cuda *c, err *e) {

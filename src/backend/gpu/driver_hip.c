@@ -417,7 +417,9 @@ static status load(hip *h, err *e) {
                                         "/opt/rocm/lib/libamdhip64.so",
                                         NULL};
     status s = gpu_library_open(&h->lib, "ROCMFORGE_HIP_LIBRARY", names, e);
-    if (s == ERR_GPU_NO_DRIVER) fail_in(e, s, "no HIP runtime (AMD): ");
+    if (s == ERR_GPU_NO_DRIVER && !getenv("ROCMFORGE_HIP_LIBRARY"))
+        return fail(e, s, "no HIP runtime (libamdhip64, for AMD GPUs) on this system; install ROCm %d or newer",
+                    HIP_MAJOR_LEAST);
     if (s) return s;
     const char *missing = gpu_library_bind(&h->lib, &h->api, symbols, sizeof symbols / sizeof *symbols);
     const gpu_symbol standin = {HIP_STANDIN_ARCH, 0};
@@ -427,11 +429,11 @@ static status load(hip *h, err *e) {
     snprintf(h->base.version, sizeof h->base.version, known ? "HIP runtime %d.%d (%d)" : "HIP runtime",
              v / HIP_VERSION_MAJOR, v % HIP_VERSION_MAJOR / HIP_VERSION_MINOR, v);
     if (missing)
-        s = fail(e, ERR_GPU_DRIVER, "%s (%s) lacks %s: too old; install ROCm %d or newer", h->lib.name, h->base.version,
-                 missing, HIP_MAJOR_LEAST);
+        s = fail(e, ERR_GPU_DRIVER, "%s (%s) lacks %s, so it is too old; install ROCm %d or newer", h->lib.name,
+                 h->base.version, missing, HIP_MAJOR_LEAST);
     else if (known && v / HIP_VERSION_MAJOR < HIP_MAJOR_LEAST)
-        s = fail(e, ERR_GPU_DRIVER, "%s is %s: too old; install ROCm %d or newer", h->lib.name, h->base.version,
-                 HIP_MAJOR_LEAST);
+        s = fail(e, ERR_GPU_DRIVER, "%s is %s, which is too old; install ROCm %d or newer", h->lib.name,
+                 h->base.version, HIP_MAJOR_LEAST);
     if (s) gpu_library_close(&h->lib);
     return s;
 }
@@ -449,7 +451,7 @@ static status explain(hip *h, hip_error rc, const char *call, err *e) {
     }
     return fail(e, ERR_GPU_NONE, "%s finds no AMD GPU%s", h->base.version,
                 exists ? ""
-                       : ": /dev/kfd is not there; load the amdgpu driver, or start the container with --device "
+                       : ", and there is no /dev/kfd; load the amdgpu driver, or start the container with --device "
                          "/dev/kfd --device /dev/dri");
 }
 

@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { PATH_BYTES = 512, KFD_NODES_MOST = 256, PCI_VENDOR_AMD = 0x1002 };
+enum { PATH_BYTES = 512, KFD_NODES_MOST = 256 };
 
 static bool first_line(char *out, size_t n_bytes, const char *root, const char *path) {
     char full[PATH_BYTES];
@@ -106,14 +106,47 @@ bool kfd_arch(char *out, size_t n_bytes, const char *root, const char *pci) {
     return false;
 }
 
+/* --- the PCI bus ---------------------------------------------------------------------------------------------------------- */
+
+enum { CLASS_DISPLAY = 0x03, CLASS_ACCELERATOR = 0x12 };
+
+static bool read_pci_gpu(pci_gpu *g, const char *root, const char *name) {
+    uint64_t class, vendor, device;
+    if (!pci_address(g->pci, name)) return false;
+    if (!sysfs_number(&class, root, "/sys/bus/pci/devices/%s/class", name)) return false;
+    if (!sysfs_number(&vendor, root, "/sys/bus/pci/devices/%s/vendor", name)) return false;
+    if (!sysfs_number(&device, root, "/sys/bus/pci/devices/%s/device", name)) return false;
+    if (class >> 16 != CLASS_DISPLAY && class >> 8 != CLASS_ACCELERATOR << 8) return false;
+    g->vendor = (uint32_t)vendor;
+    g->device = (uint32_t)device;
+    return vendor == PCI_VENDOR_AMD || vendor == PCI_VENDOR_NVIDIA;
+}
+
+static int by_address(const void *a, const void *b) {
+    return strcmp(((const pci_gpu *)a)->pci, ((const pci_gpu *)b)->pci);
+}
+
+uint32_t pci_gpus(pci_gpu *out, uint32_t most, const char *root) {
+    char path[PATH_BYTES];
+    uint32_t n = 0;
+    snprintf(path, sizeof path, "%.400s/sys/bus/pci/devices", root);
+    DIR *d = opendir(path);
+    for (struct dirent *f; d && n < most && (f = readdir(d));)
+        if (read_pci_gpu(&out[n], root, f->d_name)) n++;
+    if (d) closedir(d);
+    qsort(out, n, sizeof *out, by_address);
+    return n;
+}
+
 /* --- permissions --------------------------------------------------------------------------------------------------------- */
 
-/* The group's name where the system knows one: in a container only its number means something. */
-static void group_name(char *out, size_t n_bytes, gid_t gid) {
+/* The group's name; in a container it may have none, and its number is what counts. */
+static bool group_name(char *out, size_t n_bytes, gid_t gid) {
     struct group g, *found = NULL;
     char buf[4096];
-    snprintf(out, n_bytes, "#%u", (unsigned)gid);
-    if (getgrgid_r(gid, &g, buf, sizeof buf, &found) == 0 && found) snprintf(out, n_bytes, "%.60s", g.gr_name);
+    if (getgrgid_r(gid, &g, buf, sizeof buf, &found) != 0 || !found) return false;
+    snprintf(out, n_bytes, "%.60s", g.gr_name);
+    return true;
 }
 
 status device_node_check(const char *root, const char *node, bool *exists, err *e) {
@@ -126,14 +159,24 @@ status device_node_check(const char *root, const char *node, bool *exists, err *
     int why = errno;
     if (fd >= 0) close(fd);
     if (fd >= 0 || (why != EACCES && why != EPERM)) return OK;
-    group_name(name, sizeof name, st.st_gid);
     if (why == EPERM)
-        return fail(e, ERR_GPU_PERMISSION, "%s is closed to this container: start it with --device %s", node, node);
+        return fail(e, ERR_GPU_PERMISSION, "%s is closed to this container; start it with --device %s", node, node);
+    if (st.st_gid == 0)
+        return fail(e, ERR_GPU_PERMISSION,
+                    "%s may not be opened by this user: it belongs to root alone; run `sudo udevadm trigger`, so that "
+                    "udev gives it to group render",
+                    node);
+    unsigned gid = (unsigned)st.st_gid;
+    if (!group_name(name, sizeof name, st.st_gid))
+        return fail(
+            e, ERR_GPU_PERMISSION,
+            "%s may not be opened by this user: it belongs to group %u; start the container with --group-add %u", node,
+            gid, gid);
     return fail(
         e, ERR_GPU_PERMISSION,
-        "%s may not be opened: it belongs to group %u (%s); run `sudo usermod -aG %s $USER` and log in again, or "
-        "start the container with --group-add %u",
-        node, (unsigned)st.st_gid, name, name[0] == '#' ? name + 1 : name, (unsigned)st.st_gid);
+        "%s may not be opened by this user: it belongs to group %u (%s); run `sudo usermod -aG %s $USER` and log in "
+        "again, or start the container with --group-add %u",
+        node, gid, name, name, gid);
 }
 
 status amd_nodes_check(const char *root, bool *exists, err *e) {

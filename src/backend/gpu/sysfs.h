@@ -21,6 +21,14 @@ bool kfd_arch(char *out, size_t n_bytes, const char *root, const char *pci);
 /* "gfx90a" from 9, 0, 10: major and minor decimal, the stepping a hexadecimal digit. */
 void gfx_name(char *out, size_t n_bytes, uint32_t major, uint32_t minor, uint32_t step);
 
+/* GPUs on the PCI bus, by class (displays and processing accelerators) and vendor, by address. At most `most`. */
+enum { PCI_VENDOR_AMD = 0x1002, PCI_VENDOR_NVIDIA = 0x10DE };
+typedef struct {
+    char pci[16];
+    uint32_t vendor, device;
+} pci_gpu;
+uint32_t pci_gpus(pci_gpu *out, uint32_t most, const char *root);
+
 /* ERR_GPU_PERMISSION when a device node (a path from the root) is there and this process may not open it, with the group to
  * join; OK when it may, or when there is none (*exists false). */
 MUST_CHECK status device_node_check(const char *root, const char *node, bool *exists, err *e);
