@@ -216,6 +216,7 @@ static void wrong_kernel(void) {
     sums s;
     open_with("gfx1100:1GiB", NULL);
     make_sums(&s);
+    s.a.out = s.in; /* the larger one */
     s.l.grid[0] = 1;
     s.l.block = 64;
     assert_int_equal(d->launch(d, 0, kernel("simt_wrong_barrier", 0x41), &s.l, stream, &e), OK);
