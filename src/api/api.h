@@ -55,7 +55,7 @@ status api_shape_make(api_shape *s, const rf_model *m, const rf_engine_options *
 void api_shape_close(api_shape *s); /* after its backend; a shape of zeros is fine */
 status api_open_backend(backend **out, const api_shape *s, err *e);
 /* Where a GPU was taken unasked and turned out unfit (why): the shape goes on with the CPU, which the reason says. false: it
- * was asked for, or none was taken, and the failure stands. */
+ * was asked for, or none was taken, or the failure is not the device's: then it stands. */
 bool api_fall_back(api_shape *s, const err *why);
 
 status api_chat_of_model(rf_model *m, err *e);     /* fills m->chat */

@@ -71,18 +71,26 @@ static status open_disk(rf_engine *g, const uint64_t identity[2], err *e) {
     return kv_disk_open(&g->disk, &o, e);
 }
 
+/* identity: of the cache folder, made where one was asked for (before the weights are loaded: that reads the file, too) */
+static status open_exec(rf_engine *g, const rf_engine_options *opt, uint64_t identity[2], err *e) {
+    rf_model *m = g->model;
+    backend *b = NULL;
+    status s = api_open_backend(&b, &g->shape, e);
+    if (!s && (s = api_fit_memory(&g->shape, m, b, e))) b->ops->close(b);
+    if (!s && opt->kv_cache_dir) api_cache_identity(identity, m, &g->shape.exec);
+    return s ? s : exec_open(&g->x, m->file, &g->shape.exec, &b, 1, opt->progress, opt->user, e);
+}
+
 /* Everything but the thread; what there is on failure is the caller's to close. */
 static status open_parts(rf_engine *g, const rf_engine_options *opt, err *e) {
     rf_model *m = g->model;
-    backend *b = NULL;
     status s = api_shape_make(&g->shape, m, opt, e);
-    if (!s) s = api_open_backend(&b, &g->shape, e);
-    if (s && api_fall_back(&g->shape, e)) s = api_open_backend(&b, &g->shape, e);
-    if (!s && (s = api_fit_memory(&g->shape, m, b, e))) b->ops->close(b);
     if (s) return s;
     uint64_t identity[2];
-    if (opt->kv_cache_dir) api_cache_identity(identity, m, &g->shape.exec);
-    s = exec_open(&g->x, m->file, &g->shape.exec, &b, 1, opt->progress, opt->user, e);
+    const api_shape wanted = g->shape;
+    s = open_exec(g, opt, identity, e);
+    if (s) g->shape = wanted;
+    if (s && api_fall_back(&g->shape, e)) s = open_exec(g, opt, identity, e);
     if (!s && opt->kv_cache_dir) s = open_disk(g, identity, e);
     g->shape.folder.dir = NULL; /* the caller's string */
     g->shape.sched.disk = g->disk;
