@@ -97,6 +97,10 @@ typedef struct {
     /* "auto" (NULL): the best GPU, or the CPU and info says why; "cpu"; "gpu", "hip", "cuda": the best one, "gpu:N" (as
      * rf_devices numbers them), a GPU's UUID or PCI address: that one, or the reason why not */
     const char *device;
+    const char *gpu_layers;   /* how many of the last layers GPUs compute, the CPU the others: a number; "all" (NULL) */
+    const char *split_mode;   /* "none" (NULL): one GPU; "layer": layers over all GPUs */
+    const char *tensor_split; /* "3,1": shares of layers of each GPU (then split_mode is "layer"); NULL: by free memory */
+    const char *main_gpu;     /* "1": the GPU to take, or to begin with, as rf_devices numbers them; NULL: as `device` says */
     uint32_t context;         /* tokens of one sequence; 0: the trained length, at most 8192 */
     uint32_t parallel;        /* most sequences that run at once; 0: 1 */
     uint32_t kv_tokens;       /* tokens the KV cache holds, for all sequences; 0: context * parallel */
@@ -124,8 +128,8 @@ RF_API char *rf_plan(const rf_model *m, const rf_engine_options *opt, rf_error *
 RF_API bool rf_engine_open(rf_engine **out, rf_model *m, const rf_engine_options *opt,
                            rf_error *e);   /* opt NULL: defaults */
 RF_API void rf_engine_close(rf_engine *g); /* after its requests were freed */
-/* JSON object: device {kind, name, reason, and of a GPU platform, index, arch, pci, driver}, context, threads, cache, load_ms,
- * error (why it failed for good, absent while it lives); rf_free. NULL: no memory */
+/* JSON object: device {kind, name, reason, gpus [{index, platform, driver, name, arch, uuid, pci, layers, ...}]},
+ * context, threads, cache, load_ms, error (why it failed for good, absent while it lives); rf_free. NULL: no memory */
 RF_API char *rf_engine_info(const rf_engine *g);
 RF_API uint32_t rf_engine_context(const rf_engine *g);
 

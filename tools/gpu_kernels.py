@@ -34,8 +34,9 @@ COMPILERS = ("clang-22", "clang-21", "clang-20", "clang")
 OLDEST_COMPILER = 20
 
 COMMON = ["--cuda-device-only", "-O3", "-ffp-contract=off", "-std=c++17"]
-# Code object version 5 and PTX 7.0 are what runtimes of the last years take; clang's defaults are newer.
-FOR_AMD = ["-x", "hip", "--no-gpu-bundle-output", "-nogpulib", "-nogpuinc", "-mcode-object-version=5", *COMMON, "-c"]
+# Code object version 5 and PTX 7.0 are what runtimes of the last years take; clang's defaults are newer. No cuid: it would
+# put a hash of the checkout's place into every object.
+FOR_AMD = ["-x", "hip", "--no-gpu-bundle-output", "-nogpulib", "-nogpuinc", "-mcode-object-version=5", "-fuse-cuid=none", *COMMON, "-c"]
 FOR_PTX = ["-x", "cuda", "-nocudainc", "-nocudalib", "--cuda-feature=+ptx70", "-Wno-unknown-cuda-version", *COMMON, "-S"]
 WARNINGS = ["-Wall", "-Wextra", "-Wshadow"]  # not part of an object's name: they do not change it
 INCLUDES = ("src", KERNELS)
@@ -140,6 +141,12 @@ def closure(source):
     return dict(sorted(seen.items()))
 
 
+def first_lines(text, n=40):
+    """A compiler that crashes has much to say."""
+    lines = text.splitlines()
+    return "\n".join(lines[:n] + ([f"... and {len(lines) - n} lines more"] if len(lines) > n else []))
+
+
 class Job:
     """One source for one target; `path` is its object in the cache, there or not."""
 
@@ -166,7 +173,7 @@ class Job:
             if done.returncode == 0 and out.is_file():
                 out.rename(self.path)
                 return True, text, time.monotonic() - start
-            return False, text or f"exit status {done.returncode}", time.monotonic() - start
+            return False, first_lines(text) or f"exit status {done.returncode}", time.monotonic() - start
 
 
 def make_jobs(compiler, folders, targets, cache):
@@ -180,6 +187,15 @@ def make_jobs(compiler, folders, targets, cache):
             digest.update(f"{path.relative_to(TOP) if TOP in path.parents else path}\0{len(text)}\0".encode() + text)
         jobs += [Job(compiler, source, target, digest.hexdigest(), cache) for target in targets]
     return jobs, files
+
+
+def failure(failed):
+    """What the compiler said, once for all targets of a file that it said the same of."""
+    said = {}
+    for job, text in sorted(failed, key=lambda f: (f[0].file, TARGETS.index(f[0].target))):
+        said.setdefault((job.source.name, text.replace(job.target, "*")), []).append((job, text))
+    return "\n".join(f"{name} for {' '.join(job.target for job, _ in jobs)}: {jobs[0][0].command[0]} failed:\n{jobs[0][1]}"
+                     for (name, _), jobs in said.items())
 
 
 def compile_missing(jobs, cache, werror=False, say=lambda line: None):
@@ -197,9 +213,9 @@ def compile_missing(jobs, cache, werror=False, say=lambda line: None):
                 job, (good, text, seconds) = waiting[future], future.result()
                 say(f"[{n}/{len(missing)}] {job.name()}, {seconds:.1f} s" + (f"\n{text}" if text and good else ""))
                 if not good:
-                    failed.append(f"{job.name()}: {job.command[0]} failed:\n{text}")
+                    failed.append((job, text))
         if failed:
-            raise Problem("\n".join(sorted(failed)))
+            raise Problem(failure(failed))
 
 
 def build(option, cache, folders=None, werror=False, say=lambda line: None, compiler=None):

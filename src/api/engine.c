@@ -1,7 +1,7 @@
 /* Engines and requests: a model on a device behind one thread, which runs the scheduler while there is work. */
 #include "api/api.h"
 
-#include "backend/cpu/cpu.h"
+#include "backend/gpu/gpu.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -19,6 +19,7 @@ struct rf_engine {
     kv_disk *disk; /* NULL: none */
     sched *sched;
     api_shape shape;
+    api_backends backends; /* the executor's */
     int64_t load_us;
     pthread_t thread;
     bool running;
@@ -71,26 +72,27 @@ static status open_disk(rf_engine *g, const uint64_t identity[2], err *e) {
     return kv_disk_open(&g->disk, &o, e);
 }
 
-/* identity: of the cache folder, made where one was asked for (before the weights are loaded: that reads the file, too) */
-static status open_exec(rf_engine *g, const rf_engine_options *opt, uint64_t identity[2], err *e) {
-    rf_model *m = g->model;
-    backend *b = NULL;
-    status s = api_open_backend(&b, &g->shape, e);
-    if (!s && (s = api_fit_memory(&g->shape, m, b, e))) b->ops->close(b);
-    if (!s && opt->kv_cache_dir) api_cache_identity(identity, m, &g->shape.exec);
-    return s ? s : exec_open(&g->x, m->file, &g->shape.exec, &b, 1, opt->progress, opt->user, e);
+/* The backends, once all of them have room, and the executor over them. */
+static status open_exec(rf_engine *g, const rf_engine_options *opt, err *e) {
+    api_backends *b = &g->backends;
+    status s = api_backends_open(b, &g->shape, e);
+    if (!s && (s = api_fit_memory(&g->shape, g->model, b, e))) api_backends_close(b);
+    if (s) return s;
+    exec_options x = api_exec_options(&g->shape, b);
+    return exec_open(&g->x, g->model->file, &x, b->b, b->n, opt->progress, opt->user, e);
 }
 
 /* Everything but the thread; what there is on failure is the caller's to close. */
 static status open_parts(rf_engine *g, const rf_engine_options *opt, err *e) {
-    rf_model *m = g->model;
+    const rf_model *m = g->model;
+    uint64_t identity[2];
     status s = api_shape_make(&g->shape, m, opt, e);
     if (s) return s;
-    uint64_t identity[2];
     const api_shape wanted = g->shape;
-    s = open_exec(g, opt, identity, e);
-    if (s) g->shape = wanted;
-    if (s && api_fall_back(&g->shape, e)) s = open_exec(g, opt, identity, e);
+    s = open_exec(g, opt, e);
+    if (s) g->shape = wanted; /* its cache may have been shrunk for the GPU */
+    if (s && api_fall_back(&g->shape, e)) s = open_exec(g, opt, e);
+    if (!s && opt->kv_cache_dir) api_cache_identity(identity, m, &g->shape.exec);
     if (!s && opt->kv_cache_dir) s = open_disk(g, identity, e);
     g->shape.folder.dir = NULL; /* the caller's string */
     g->shape.sched.disk = g->disk;
@@ -158,32 +160,39 @@ static json_t *why_dead(const rf_engine *g) {
     return why || exec_check_file(g->x, &e) == OK ? why : json_string(e.text);
 }
 
-static json_t *device_object(const rf_engine *g) {
-    strbuf name = {0};
-    exec_device(g->x, &name);
-    const api_shape *p = &g->shape;
-    json_t *v = json_pack("{ss so ss}", "kind", p->gpus ? "gpu" : "cpu", "name", api_text(&name), "reason", p->reason);
-    strbuf_free(&name);
-    if (!p->gpus) return v;
-    const gpu_device *d = &p->gpus->device[p->gpu];
-    api_set(&v, "platform", json_string(api_platform(d->driver->platform)));
-    api_set(&v, "index", json_integer(p->gpu));
-    api_set(&v, "arch", json_string(d->facts.arch));
-    api_set(&v, "pci", json_string(d->facts.pci));
-    api_set(&v, "driver", json_string(d->driver->version));
-    return v;
+/* One object a GPU: what it is, its layers, and how fast its weights came up. */
+static json_t *gpus_of(const rf_engine *g) {
+    const api_split *p = &g->shape.split;
+    json_t *all = json_array();
+    for (uint32_t i = 0; i < g->backends.n && api_backend_is_gpu(g->backends.b[i]); i++) {
+        const gpu_device *d = &g->shape.gpus->device[p->gpu[i]];
+        const gpu_facts *f = &d->facts;
+        gpu_upload_stats up = gpu_backend_upload(g->backends.b[i]);
+        uint32_t layers = p->end[i] - (i ? p->end[i - 1] : p->first);
+        api_append(&all, json_pack("{si ss ss ss ss ss ss si sI sf}", "index", (int)p->gpu[i], "platform",
+                                   api_platform(d->driver->platform), "driver", d->driver->version, "name", f->name,
+                                   "arch", f->arch, "uuid", f->uuid, "pci", f->pci, "layers", (int)layers,
+                                   "weight_bytes", (json_int_t)up.bytes_up, "upload_gb_per_s",
+                                   up.us ? (double)up.bytes_up / (double)up.us / 1e3 : 0.0));
+    }
+    return all;
 }
 
 char *rf_engine_info(const rf_engine *g) {
+    strbuf name = {0};
+    exec_device(g->x, &name);
     const exec_options *x = &g->shape.exec;
     uint64_t weights, kv;
     exec_traffic(g->x, &weights, &kv);
-    json_t *v = json_pack("{so si si si si ss ss sf sI sI so so*}", "device", device_object(g), "context",
-                          (int)g->shape.context, "parallel", (int)g->shape.parallel, "threads", (int)g->shape.threads,
-                          "ubatch", (int)x->max_tok, "cache_type_k", quant_lookup(x->type_k)->name, "cache_type_v",
-                          quant_lookup(x->type_v)->name, "load_ms", (double)g->load_us / 1000.0, "read_bytes_per_token",
-                          (json_int_t)weights, "kv_bytes_per_token", (json_int_t)kv, "warnings",
-                          api_warnings(&g->shape), "error", why_dead(g));
+    json_t *v =
+        json_pack("{s{ss so ss so} si si si si ss ss sf sI sI so so*}", "device", "kind",
+                  api_backend_is_gpu(g->backends.b[0]) ? "gpu" : "cpu", "name", api_text(&name), "reason",
+                  g->shape.reason, "gpus", gpus_of(g), "context", (int)g->shape.context, "parallel",
+                  (int)g->shape.parallel, "threads", (int)g->shape.threads, "ubatch", (int)x->max_tok, "cache_type_k",
+                  quant_lookup(x->type_k)->name, "cache_type_v", quant_lookup(x->type_v)->name, "load_ms",
+                  (double)g->load_us / 1000.0, "read_bytes_per_token", (json_int_t)weights, "kv_bytes_per_token",
+                  (json_int_t)kv, "warnings", api_warnings(&g->shape), "error", why_dead(g));
+    strbuf_free(&name);
     status s;
     return api_json(v, &s, NULL);
 }

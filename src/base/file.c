@@ -191,6 +191,21 @@ status file_map_check(const file_map *m, err *e) {
     return OK;
 }
 
+bool file_map_read(const file_map *m, const void *p, void *dst, size_t n_bytes) {
+    size_t at = (size_t)((uintptr_t)p - (uintptr_t)m->data), done = 0;
+    if (!m->data || at > m->size || n_bytes > m->size - at) return false;
+    while (done < n_bytes) {
+        ssize_t n = pread(m->fd, (char *)dst + done, n_bytes - done, (off_t)(at + done));
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) break;
+        done += (size_t)n;
+    }
+    if (done == n_bytes) return true;
+    memset(dst, 0, n_bytes);
+    atomic_store(&m->slot->lost, true);
+    return false;
+}
+
 void file_map_release(const file_map *m, const void *p, size_t n_bytes) {
     uintptr_t at = (uintptr_t)p, base = (uintptr_t)m->data;
     if (!m->data || at < base || at - base > m->size || n_bytes > m->size - (at - base)) return;

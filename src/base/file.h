@@ -21,6 +21,9 @@ const char *file_map_path(const file_map *m);
 MUST_CHECK status file_map_check(const file_map *m,
                                  err *e); /* ERR_FILE_CHANGED once a page was lost or the file differs */
 bool file_map_lost(const file_map *m);    /* the mark alone: one relaxed load, for a hot path */
+/* The bytes at p, inside the mapping, read past it (pread): for those who go through the file once and want no pages of it.
+ * false: they could not be had; dst is zeroed then, and the mapping marked as lost. Any thread. */
+MUST_CHECK bool file_map_read(const file_map *m, const void *p, void *dst, size_t n_bytes);
 /* The pages of [p, p + n_bytes) that lie wholly inside are given back to the kernel (they would be read again if touched). */
 void file_map_release(const file_map *m, const void *p, size_t n_bytes);
 

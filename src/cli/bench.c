@@ -161,7 +161,8 @@ typedef struct {
 
 /* "HIP" from "hip". true: it is the CPU. */
 static bool note_platform(report *rep, const json_t *device) {
-    const char *name = json_string_value(json_object_get(device, "platform"));
+    const json_t *first = json_array_get(json_object_get(device, "gpus"), 0);
+    const char *name = json_string_value(json_object_get(first, "platform"));
     size_t n = 0;
     for (const char *p = name ? name : "cpu"; *p && n + 1 < sizeof rep->platform; p++)
         rep->platform[n++] = (char)toupper((unsigned char)*p);

@@ -59,36 +59,29 @@ static void gather(float *dst, const float *x, const uint64_t *key, uint32_t n) 
     for (uint32_t i = 0; i < n; i++) dst[i] = x[topk_index(key[i])];
 }
 
-/* How many of the first n (sorted) candidates it takes to reach `goal`; n + 1 when they do not. s->weight is used. */
-static uint32_t reach(const float *x, uint32_t n, float max, double goal, sample_scratch *s) {
+/* Weights of the first n (sorted) candidates at temperature 1, into s->weight. */
+static void plain_weights(const float *x, uint32_t n, float max, sample_scratch *s) {
     gather(s->weight, x, s->top.key, n);
     softmax_weights(s->weight, s->weight, n, max, 1.0f);
-    double sum = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        sum += (double)s->weight[i];
-        if (sum >= goal) return i + 1;
-    }
-    return n + 1;
 }
 
 /* top-p over n candidates already sorted in s->top.key: the shortest prefix whose probability is at least top_p. */
 static uint32_t top_p_of(const float *x, uint32_t n, float max, float top_p, sample_scratch *s) {
-    gather(s->weight, x, s->top.key, n);
-    softmax_weights(s->weight, s->weight, n, max, 1.0f);
-    double sum = 0;
-    for (uint32_t i = 0; i < n; i++) sum += (double)s->weight[i];
-    const uint32_t kept = reach(x, n, max, sum * (double)top_p, s);
-    return kept > n ? n : kept;
+    plain_weights(x, n, max, s);
+    const uint32_t last = softmax_walk(s->weight, n, softmax_total(s->weight, n) * (double)top_p, false);
+    return last == SOFTMAX_NONE ? n : last + 1;
 }
 
-/* top-p over the whole vocabulary: only as many are sorted as are needed, tried by growing powers. */
+/* top-p over the whole vocabulary: only as many are sorted as are needed, tried by growing powers. Each number tried is whole
+ * chunks or all there is, so that the answer is that of sorting them all. */
 static uint32_t top_p_of_all(const float *x, uint32_t n_vocab, float max, float top_p, sample_scratch *s) {
     const double goal = softmax_sum(x, n_vocab, max) * (double)top_p;
-    for (uint64_t k = 256;; k *= 8) {
+    for (uint64_t k = SOFTMAX_CHUNK;; k *= 8) {
         const bool all = k >= n_vocab;
         const uint32_t n = topk_select(&s->top, x, n_vocab, all ? n_vocab : (uint32_t)k);
-        const uint32_t kept = reach(x, n, max, goal, s);
-        if (kept <= n) return kept;
+        plain_weights(x, n, max, s);
+        const uint32_t last = softmax_walk(s->weight, n, goal, false);
+        if (last != SOFTMAX_NONE) return last + 1;
         if (all) return n;
     }
 }
@@ -121,6 +114,5 @@ void chain_candidates(const float *x, uint32_t n_vocab, float max, const sample_
     if (out->key) gather(s->weight, x, out->key, n);
     softmax_weights(s->weight, out->key ? s->weight : x, n, max, p->temperature);
     out->weight = s->weight;
-    out->sum = 0;
-    for (uint32_t i = 0; i < n; i++) out->sum += (double)s->weight[i];
+    out->sum = softmax_total(s->weight, n);
 }

@@ -18,7 +18,7 @@ typedef struct {
     uint32_t n;          /* at least 1 */
     const uint64_t *key; /* topk_index(key[i]) is the token; NULL: candidate i is token i */
     const float *weight; /* [n], 0 for what is banned; probability is weight / sum */
-    double sum;          /* of the weights, added up in order */
+    double sum;          /* of the weights (softmax_total) */
 } candidates;
 
 static inline uint32_t candidate_id(const candidates *c, uint32_t i) { return c->key ? topk_index(c->key[i]) : i; }

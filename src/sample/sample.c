@@ -79,18 +79,13 @@ static uint32_t index_of(const float *x, float v) {
     return i;
 }
 
-/* The first candidate at which the running sum passes u * sum. Candidates of weight 0 are never met. */
+/* The first candidate at which the running sum passes u * sum; where rounding leaves it short, the last. Candidates of weight
+ * 0 are never met. */
 static uint32_t draw(const candidates *c, double u) {
-    const double goal = u * c->sum;
-    double sum = 0;
-    uint32_t last = 0;
-    for (uint32_t i = 0; i < c->n; i++) {
-        if (c->weight[i] == 0) continue;
-        last = i;
-        sum += (double)c->weight[i];
-        if (sum > goal) break;
-    }
-    return candidate_id(c, last);
+    uint32_t i = softmax_walk(c->weight, c->n, u * c->sum, true);
+    if (i == SOFTMAX_NONE)
+        for (i = c->n - 1; i > 0 && c->weight[i] == 0;) i--;
+    return candidate_id(c, i);
 }
 
 static void fill_logprobs(const float *logits, uint32_t n_vocab, float max, sample_scratch *s, sample_result *out) {

@@ -48,7 +48,8 @@ def stages(env, long):
     jobs = max(1, (os.cpu_count() or 2) // 2)  # two lanes share the machine
     plan = [Stage("set-up oracles", lambda log: set_up_oracles(log, env), seconds=30),
             Stage("checks", lambda log: checks.run(log, TOP, OUT), seconds=30),
-            Stage("gpu kernels", gpu_kernels, seconds=300)]
+            Stage("gpu kernels", gpu_kernels, seconds=300),
+            Stage("gpu static", gpu_static, ("gpu kernels",), 20)]
     for name in BUILDS:
         plan.append(Stage(f"build {name}", lambda log, n=name: build(log, n, jobs), () if name == "fuzz" else ("gpu kernels",), 90))
         apart = LONG_UNITS.get(name, ())
@@ -56,7 +57,7 @@ def stages(env, long):
             plan.append(Stage(f"unit {name} {only}", lambda log, n=name, o=only: unit_tests(log, n, env, {o}.__contains__), (f"build {name}",), 100))
         if name != "fuzz":
             plan.append(Stage(f"unit {name}", lambda log, n=name, a=apart: unit_tests(log, n, env, lambda t: t not in a), (f"build {name}",)))
-    for path in sorted(p for room in ("cli", "server", "oracle") for p in TOP.glob(f"tests/{room}/test_*.py")):
+    for path in sorted(p for room in ("cli", "server", "oracle", "gpu") for p in TOP.glob(f"tests/{room}/test_*.py")):
         plan.append(Stage(f"{path.parent.name}/{path.stem}", lambda log, p=path: python_tests(log, p, env, "gcc"),
                           ("build gcc", "set-up oracles"), LONGEST.get(path.stem, 30)))
     for room in ("cli", "server"):
@@ -82,6 +83,17 @@ def gpu_kernels(log):
         return counts
     status = log.call([sys.executable, TOP / "tools/gpu_kernels.py", "build", "all", "--cache", KERNEL_CACHE, "--werror"])
     counts.ok("gpu kernels", status == 0, log.tail(6))
+    return counts
+
+
+def gpu_static(log):
+    """No kernel has become worse than the kept table (tests/gpu/static.json): registers, spills, loads, instructions."""
+    status = log.call([sys.executable, TOP / "tools/gpu_static.py", "--cache", KERNEL_CACHE])
+    counts = Counts()
+    if status == 77:
+        counts.skip("gpu static", log.tail(1))
+    else:
+        counts.ok("gpu static", status == 0, log.tail(20))
     return counts
 
 

@@ -1,4 +1,5 @@
-/* Kernels of the interpreter's own test (test_simt.c): some right, the rest each wrong in one way. */
+/* Kernels of the interpreter's own test (test_simt.c): some right, the rest each wrong in one way; for the emulator's test
+ * (test_emulator.c) only the first, built for AMD. */
 #include "backend/gpu/kernels/target.h"
 #include "selftest_args.h"
 
@@ -15,6 +16,7 @@ KERNEL(simt_sum, simt_test_args, 256) {
     a.out[block_x()] = sum;
 }
 
+#if defined(GPU_HOST)
 /* out[thread] = in of the wave's lanes in reverse, through wave_show */
 KERNEL(simt_reverse, simt_test_args, 128) {
     typedef struct {
@@ -77,3 +79,4 @@ KERNEL(simt_wrong_race, simt_test_args, 64) {
     box[thread_x()] = (int32_t)thread_x();
     a.out[block_x() * 64 + thread_x()] = box[(thread_x() + 1) % 64];
 }
+#endif

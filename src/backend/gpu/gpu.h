@@ -5,6 +5,7 @@
 
 #include "backend/backend.h"
 #include "backend/gpu/devices.h"
+#include "backend/gpu/upload.h"
 
 typedef struct {
     gpu_list *list;     /* must outlive the backend */
@@ -14,5 +15,14 @@ typedef struct {
 } gpu_options;
 
 MUST_CHECK status gpu_backend_open(backend **out, const gpu_options *opt, err *e);
+
+/* What it did since it was opened, and how its weights came up. Its own thread asks. */
+typedef struct {
+    uint64_t steps, launches, graph_launches, copies_in, copies_out, bytes_in, bytes_out, syncs;
+} gpu_counters;
+gpu_counters gpu_backend_counters(const backend *b);
+gpu_upload_stats gpu_backend_upload(const backend *b);
+/* Of its device, as the driver says now. */
+MUST_CHECK status gpu_backend_available(const backend *b, uint64_t *free_bytes, uint64_t *total, err *e);
 
 #endif

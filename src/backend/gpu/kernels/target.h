@@ -1,7 +1,8 @@
 /* The one header of the kernels that knows the target. A kernel is written once, from the mathematics, and built four ways:
  *
  *   AMD      clang -x hip  --cuda-device-only --offload-arch=gfx1100 ...   the code objects that ship
- *   NVIDIA   clang -x cuda --cuda-device-only --cuda-gpu-arch=sm_90 ...    PTX, HIP's second platform
+ *   NVIDIA   clang -x cuda --cuda-device-only --cuda-gpu-arch=sm_80 ...    PTX, HIP's second platform; sm_80 is the first with
+ *            mma of int8 (m16n8k32) and bf16; later GPUs take it too (tools/gpu_kernels.py has all flags)
  *   host     clang++ -DGPU_HOST=1                                          for the interpreter (tests/simt), wave 32 or 64
  *
  * Rules for kernels: one argument, a struct of fixed-size members (GPU_PTR for pointers) that C includes too; block sizes are
@@ -16,6 +17,8 @@
 
 #if defined(GPU_HOST)
 #include "simt.h" /* tests/simt: DEVICE, SHARED, KERNEL, lane and block numbers, barrier, shuffles */
+DEVICE void team_sync() { (void)team_xor(0, 1); }
+DEVICE uint32_t uniform(uint32_t v) { return v; }
 #else
 
 #define DEVICE static inline __attribute__((device, always_inline))
@@ -49,6 +52,13 @@ DEVICE int32_t team_get(int32_t v, uint32_t from) {
     uint32_t lane = __builtin_amdgcn_mbcnt_hi(~0u, __builtin_amdgcn_mbcnt_lo(~0u, 0));
     return __builtin_amdgcn_ds_bpermute((int)(((lane & ~31u) | (from & 31u)) << 2), v);
 }
+/* Shared memory written by lanes of a team before it is read by its lanes after it. */
+DEVICE void team_sync() {
+    __builtin_amdgcn_fence(__ATOMIC_ACQ_REL, "wavefront");
+    __builtin_amdgcn_wave_barrier();
+}
+/* v, which all lanes of the block hold alike: tells the compiler so. */
+DEVICE uint32_t uniform(uint32_t v) { return (uint32_t)__builtin_amdgcn_readfirstlane((int)v); }
 /* c + sum of the four products of signed bytes */
 DEVICE int32_t dot4(int32_t a, int32_t b, int32_t c) {
 #if defined(__gfx1100__) || defined(__gfx1101__) || defined(__gfx1102__) || defined(__gfx1103__) || \
@@ -63,6 +73,8 @@ DEVICE int32_t dot4(int32_t a, int32_t b, int32_t c) {
 #elif defined(__NVPTX__)
 #define KERNEL(name, args_type, max_threads) \
     extern "C" __attribute__((global, launch_bounds(max_threads))) void name(const args_type a)
+#define KERNEL_PAIR(name, args_type, max_threads) \
+    extern "C" __attribute__((global, launch_bounds(max_threads, 2))) void name(const args_type a)
 #define WAVE 32
 
 DEVICE uint32_t thread_x() { return __nvvm_read_ptx_sreg_tid_x(); }
@@ -72,17 +84,22 @@ DEVICE uint32_t block_z() { return __nvvm_read_ptx_sreg_ctaid_z(); }
 DEVICE void barrier() { __syncthreads(); }
 DEVICE int32_t team_xor(int32_t v, uint32_t mask) { return __nvvm_shfl_sync_bfly_i32(0xffffffffu, v, (int)mask, 31); }
 DEVICE int32_t team_get(int32_t v, uint32_t from) { return __nvvm_shfl_sync_idx_i32(0xffffffffu, v, (int)from, 31); }
-DEVICE int32_t dot4(int32_t a, int32_t b, int32_t c) {
-    int32_t d;
-    asm("dp4a.s32.s32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
-    return d;
-}
+DEVICE void team_sync() { __nvvm_bar_warp_sync(0xffffffffu); }
+DEVICE uint32_t uniform(uint32_t v) { return v; }
+/* LLVM's intrinsic by name, not asm: asm between loads would keep them from being joined into 16-byte ones. */
+__attribute__((device)) int32_t dp4a_signed(int32_t a, int32_t b, int32_t c) __asm("llvm.nvvm.idp4a.s.s");
+DEVICE int32_t dot4(int32_t a, int32_t b, int32_t c) { return dp4a_signed(a, b, c); }
 #else
 #error "no such target"
 #endif
 #endif /* not the host */
 
 enum { TEAM = 32 };
+
+/* A kernel whose registers should leave room for two blocks on a multiprocessor. */
+#if !defined(KERNEL_PAIR)
+#define KERNEL_PAIR KERNEL
+#endif
 
 DEVICE uint32_t lane_in_team() { return thread_x() & 31u; }
 DEVICE uint32_t team_in_block() { return thread_x() >> 5; }
