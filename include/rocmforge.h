@@ -97,14 +97,16 @@ typedef struct {
     /* "auto" (NULL): the best GPU, or the CPU and info says why; "cpu"; "gpu", "hip", "cuda": the best one, "gpu:N" (as
      * rf_devices numbers them), a GPU's UUID or PCI address: that one, or the reason why not */
     const char *device;
-    const char *gpu_layers;   /* how many of the last layers GPUs compute, the CPU the others: a number; "all" (NULL) */
-    const char *split_mode;   /* "none" (NULL): one GPU; "layer": layers over all GPUs */
-    const char *tensor_split; /* "3,1": shares of layers of each GPU (then split_mode is "layer"); NULL: by free memory */
-    const char *main_gpu;     /* "1": the GPU to take, or to begin with, as rf_devices numbers them; NULL: as `device` says */
-    uint32_t context;         /* tokens of one sequence; 0: the trained length, at most 8192 */
-    uint32_t parallel;        /* most sequences that run at once; 0: 1 */
-    uint32_t kv_tokens;       /* tokens the KV cache holds, for all sequences; 0: context * parallel */
-    bool kv_shrink;           /* kv_tokens 0 only: take less where that does not fit, one context at least; see info */
+    const char *gpu_layers; /* how many of the last layers GPUs compute, the CPU the others: a number; "all" (NULL) */
+    const char *split_mode; /* "none" (NULL): one GPU; "layer": layers over all GPUs */
+    const char
+        *tensor_split; /* "3,1": shares of layers of each GPU (then split_mode is "layer"); NULL: by free memory */
+    const char
+        *main_gpu;      /* "1": the GPU to take, or to begin with, as rf_devices numbers them; NULL: as `device` says */
+    uint32_t context;   /* tokens of one sequence; 0: the trained length, at most 8192 */
+    uint32_t parallel;  /* most sequences that run at once; 0: 1 */
+    uint32_t kv_tokens; /* tokens the KV cache holds, for all sequences; 0: context * parallel */
+    bool kv_shrink;     /* kv_tokens 0 only: take less where that does not fit, one context at least; see info */
     const char *kv_preset;    /* "small", "medium", "large": page size and bytes of the cache; NULL: by context */
     uint32_t queue;           /* most requests beyond `parallel`; more are refused with request.queue_full; 0: 1000 */
     const char *chunking;     /* prompts are read in chunks: "adaptive" (NULL), "fixed", "none" (whole ubatches) */
@@ -128,9 +130,9 @@ RF_API char *rf_plan(const rf_model *m, const rf_engine_options *opt, rf_error *
 RF_API bool rf_engine_open(rf_engine **out, rf_model *m, const rf_engine_options *opt,
                            rf_error *e);   /* opt NULL: defaults */
 RF_API void rf_engine_close(rf_engine *g); /* after its requests were freed */
-RF_API char *rf_engine_info(
-    const rf_engine *
-        g); /* JSON: device {kind, name, reason}, context, threads, cache, load_ms, error (why it failed for good, absent while it lives); rf_free. NULL: no memory */
+/* JSON object: device {kind, name, reason, gpus [{index, platform, driver, name, arch, uuid, pci, layers, ...}]},
+ * context, threads, cache, load_ms, error (why it failed for good, absent while it lives); rf_free. NULL: no memory */
+RF_API char *rf_engine_info(const rf_engine *g);
 RF_API uint32_t rf_engine_context(const rf_engine *g);
 
 /* --- requests --------------------------------------------------------------------------------------------------------- */

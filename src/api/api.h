@@ -79,7 +79,7 @@ bool api_backend_is_gpu(const backend *b);
 /* s->exec with its placement, whose context is *b. */
 exec_options api_exec_options(const api_shape *s, api_backends *b);
 /* Where a GPU was taken unasked and turned out unfit (why): the shape goes on with the CPU, which the reason says. false: it
- * was asked for, or none was taken, and the failure stands. */
+ * was asked for, or none was taken, or the failure is not the device's: then it stands. */
 bool api_fall_back(api_shape *s, const err *why);
 
 status api_chat_of_model(rf_model *m, err *e);     /* fills m->chat */
@@ -92,7 +92,8 @@ json_t *api_warnings(const api_shape *s); /* an array, of strings; NULL: out of 
 char *api_memory(const api_shape *s, const sched_stats *now, size_t page_bytes);
 /* The list of this machine's GPUs; what is wrong with them stands in it. Fails for want of memory only. */
 status api_gpus_open(gpu_list **out, err *e);
-void api_gpus_close(gpu_list *l); /* NULL is fine */
+void api_gpus_close(gpu_list *l);         /* NULL is fine */
+const char *api_platform(gpu_platform p); /* "hip", "cuda" */
 
 /* The number after `key` in a file of lines "key number"; for an empty key its first word. false: not there, or "max". */
 bool api_read_number(const char *path, const char *key, uint64_t *out);

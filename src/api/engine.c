@@ -88,7 +88,9 @@ static status open_parts(rf_engine *g, const rf_engine_options *opt, err *e) {
     uint64_t identity[2];
     status s = api_shape_make(&g->shape, m, opt, e);
     if (s) return s;
+    const api_shape wanted = g->shape;
     s = open_exec(g, opt, e);
+    if (s) g->shape = wanted; /* its cache may have been shrunk for the GPU */
     if (s && api_fall_back(&g->shape, e)) s = open_exec(g, opt, e);
     if (!s && opt->kv_cache_dir) api_cache_identity(identity, m, &g->shape.exec);
     if (!s && opt->kv_cache_dir) s = open_disk(g, identity, e);
@@ -163,12 +165,14 @@ static json_t *gpus_of(const rf_engine *g) {
     const api_split *p = &g->shape.split;
     json_t *all = json_array();
     for (uint32_t i = 0; i < g->backends.n && api_backend_is_gpu(g->backends.b[i]); i++) {
-        const gpu_facts *f = &g->shape.gpus->device[p->gpu[i]].facts;
+        const gpu_device *d = &g->shape.gpus->device[p->gpu[i]];
+        const gpu_facts *f = &d->facts;
         gpu_upload_stats up = gpu_backend_upload(g->backends.b[i]);
         uint32_t layers = p->end[i] - (i ? p->end[i - 1] : p->first);
-        api_append(&all, json_pack("{si ss ss ss ss si sI sf}", "index", (int)p->gpu[i], "name", f->name, "arch",
-                                   f->arch, "uuid", f->uuid, "pci", f->pci, "layers", (int)layers, "weight_bytes",
-                                   (json_int_t)up.bytes_up, "upload_gb_per_s",
+        api_append(&all, json_pack("{si ss ss ss ss ss ss si sI sf}", "index", (int)p->gpu[i], "platform",
+                                   api_platform(d->driver->platform), "driver", d->driver->version, "name", f->name,
+                                   "arch", f->arch, "uuid", f->uuid, "pci", f->pci, "layers", (int)layers,
+                                   "weight_bytes", (json_int_t)up.bytes_up, "upload_gb_per_s",
                                    up.us ? (double)up.bytes_up / (double)up.us / 1e3 : 0.0));
     }
     return all;

@@ -42,8 +42,14 @@ static status take_gpu(api_shape *s, const char *want, err *e) {
     return rc;
 }
 
+/* What another device may be free of. */
+static bool is_of_device(status s) {
+    return s == ERR_UNSUPPORTED || s == ERR_DEVICE || s == ERR_MEMORY_PLAN ||
+           (s >= ERR_GPU_NO_DRIVER && s <= ERR_GPU_WRONG);
+}
+
 bool api_fall_back(api_shape *s, const err *why) {
-    if (!s->gpus || !s->automatic) return false;
+    if (!s->gpus || !s->automatic || !is_of_device(why->code)) return false;
     snprintf(s->reason, sizeof s->reason, "GPU %u is not used: %.360s", s->gpu, why->text);
     use_cpu(s);
     return true;
