@@ -189,6 +189,15 @@ def make_jobs(compiler, folders, targets, cache):
     return jobs, files
 
 
+def failure(failed):
+    """What the compiler said, once for all targets of a file that it said the same of."""
+    said = {}
+    for job, text in sorted(failed, key=lambda f: (f[0].file, TARGETS.index(f[0].target))):
+        said.setdefault((job.source.name, text.replace(job.target, "*")), []).append((job, text))
+    return "\n".join(f"{name} for {' '.join(job.target for job, _ in jobs)}: {jobs[0][0].command[0]} failed:\n{jobs[0][1]}"
+                     for (name, _), jobs in said.items())
+
+
 def compile_missing(jobs, cache, werror=False, say=lambda line: None):
     """Compiles what the cache lacks, as many at a time as there are CPUs; one process at a time works on a cache."""
     if all(job.path.is_file() for job in jobs):
@@ -204,9 +213,9 @@ def compile_missing(jobs, cache, werror=False, say=lambda line: None):
                 job, (good, text, seconds) = waiting[future], future.result()
                 say(f"[{n}/{len(missing)}] {job.name()}, {seconds:.1f} s" + (f"\n{text}" if text and good else ""))
                 if not good:
-                    failed.append(f"{job.name()}: {job.command[0]} failed:\n{text}")
+                    failed.append((job, text))
         if failed:
-            raise Problem("\n".join(sorted(failed)))
+            raise Problem(failure(failed))
 
 
 def build(option, cache, folders=None, werror=False, say=lambda line: None, compiler=None):

@@ -34,7 +34,8 @@ FIELDS = {
     "sgpr": "scalar registers",
     "lds": "bytes of shared memory of a block",
     "scratch": "bytes of scratch memory of a lane: spills, and arrays that are not in registers",
-    "spills": "registers spilled, vector and scalar",
+    "spills": "vector registers spilled: to scratch, or to accumulation registers where there are such",
+    "sgpr_spills": "scalar registers spilled: to lanes of vector registers",
     "waves": "waves that fit on a SIMD, by registers and, for full blocks, by LDS",
     "loop": "instructions of the main loop",
     "valu": "of them vector arithmetic, dot products too, matrix instructions not",
@@ -50,6 +51,7 @@ WORSE = {  # field: (how the kept figure a bounds the new one, in words)
     "lds": (lambda a: a, "more than"),
     "scratch": (lambda a: a, "more than"),
     "spills": (lambda a: a, "more than"),
+    "sgpr_spills": (lambda a: a, "more than"),
     "valu": (lambda a: a + max(4, a // 10), "more than"),
     "per_weight": (lambda a: a * 1.05 + 0.02, "more than"),
     "waves": (lambda a: a, "less than"),
@@ -232,7 +234,8 @@ def amd_row(kernel, target, notes, code):
     matrix = sum(is_matrix(i.op) for i in loop)
     valu = sum(i.op.startswith("v_") for i in loop) - matrix
     return {"vgpr": notes["vgpr_count"], "sgpr": notes["sgpr_count"], "lds": notes["group_segment_fixed_size"],
-            "scratch": notes["private_segment_fixed_size"], "spills": notes["vgpr_spill_count"] + notes["sgpr_spill_count"],
+            "scratch": notes["private_segment_fixed_size"], "spills": notes["vgpr_spill_count"],
+            "sgpr_spills": notes["sgpr_spill_count"],
             "waves": occupancy(target, notes["vgpr_count"], notes["group_segment_fixed_size"], notes["max_flat_workgroup_size"], wave),
             "loop": len(loop), "valu": valu, "dots": dots, "matrix": matrix, "widest": max((load_bytes(i.op) for i in loop), default=0),
             "flight": in_flight(loop) * wave, "per_weight": per_weight(kernel, dots, valu), "code": code[-1].at + 4 if code else 0}
@@ -276,7 +279,7 @@ def read_ptx(text):
 def ptx_row(kernel, code, frame):
     loop = main_loop(code, ptx_load_bytes)
     row = dict.fromkeys(FIELDS)
-    row.update(scratch=frame, spills=0, loop=len(loop), dots=sum(is_dot(i.op) for i in loop), matrix=sum(is_matrix(i.op) for i in loop),
+    row.update(scratch=frame, loop=len(loop), dots=sum(is_dot(i.op) for i in loop), matrix=sum(is_matrix(i.op) for i in loop),
                widest=max((ptx_load_bytes(i.op) for i in loop), default=0))
     return row
 
@@ -361,12 +364,18 @@ def compare_rows(name, kept, row):
             yield f"{name}: no {field} in the main loop, the table has {kept[field]}"
 
 
+def scratch_text(_kernel, _target, row):
+    parts = (("scratch", "{} bytes of scratch"), ("spills", "{} vector registers spilled"), ("sgpr_spills", "{} scalar registers spilled"))
+    return ", ".join(text.format(row[f]) for f, text in parts if row[f])
+
+
 def spilled(table):
     """Lines about vector kernels that use scratch or spill."""
     for kernel, rows in sorted(table.items()):
         for target, row in rows.items():
-            if is_vector(kernel, row) and (row["scratch"] or row["spills"]):
-                yield f"{kernel} on {target}: {row['spills']} spills and {row['scratch']} bytes of scratch; a vector kernel has none"
+            text = scratch_text(kernel, target, row)
+            if text and is_vector(kernel, row):
+                yield f"{kernel} on {target}: {text}; a vector kernel has none"
 
 
 def compare(kept, table):
@@ -422,10 +431,6 @@ def missed_aims(kernel, target, row):
     if target == gpu_kernels.PTX or not is_vector(kernel, row):
         return ""
     return ", ".join(text.format(row[f]) for f, good, text in AIMS if row[f] is not None and not good(row[f]))
-
-
-def scratch_text(kernel, target, row):
-    return f"{row['spills']} spills, {row['scratch']} bytes of scratch" if row["scratch"] or row["spills"] else ""
 
 
 def by_kernel(table, text_of):

@@ -2,7 +2,6 @@
 #include "api/api.h"
 
 #include "backend/cpu/cpu.h"
-#include "base/mem.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -73,28 +72,25 @@ static void look_at_huge_pages(report *r) {
         say(r, GPU_FINDING_NOTE, "memory.huge_pages", "this kernel does not tell about transparent huge pages", NULL);
 }
 
-char *rf_doctor(rf_error *e) {
-    json_init();
-    err why = {0};
+static json_t *examine(gpu_list *l) {
     report r = {.findings = json_array()};
-    gpu_list *l = mem_zalloc(sizeof *l);
     look_at_cpu(&r);
     look_at_memory(&r);
     look_at_huge_pages(&r);
-    if (l) {
-        gpu_list_open(l, "");
-        gpu_list_measure(l);
-        gpu_doctor(l, "", say, &r);
-        gpu_list_close(l);
-    } else {
-        json_decref(r.findings);
-        r.findings = NULL;
-    }
-    mem_free(l);
-    json_t *v = json_pack("{so si si}", "findings", r.findings, "errors", r.n[GPU_FINDING_ERROR], "warnings",
-                          r.n[GPU_FINDING_WARNING]);
-    status s;
-    char *text = api_json(v, &s, &why);
+    gpu_list_measure(l);
+    gpu_doctor(l, "", say, &r);
+    return json_pack("{so si si}", "findings", r.findings, "errors", r.n[GPU_FINDING_ERROR], "warnings",
+                     r.n[GPU_FINDING_WARNING]);
+}
+
+char *rf_doctor(rf_error *e) {
+    json_init();
+    err why = {0};
+    gpu_list *l;
+    char *text = NULL;
+    status s = api_gpus_open(&l, &why);
+    if (!s) text = api_json(examine(l), &s, &why);
+    api_gpus_close(l);
     api_result(s, &why, e);
     return text;
 }

@@ -9,6 +9,27 @@
 #include <stdio.h>
 #include <string.h>
 
+void api_gpus_close(gpu_list *l) {
+    if (l) gpu_list_close(l);
+    mem_free(l);
+}
+
+status api_gpus_open(gpu_list **out, err *e) {
+    gpu_list *l = *out = mem_zalloc(sizeof *l);
+    if (!l) return fail(e, ERR_NOMEM, "the list of GPUs");
+    gpu_list_open(l, "");
+    const err *bad = NULL;
+    for (int p = GPU_PLATFORM_HIP; p <= GPU_PLATFORM_CUDA; p++)
+        if (l->why[p].code == ERR_NOMEM) bad = &l->why[p];
+    for (uint32_t i = 0; i < l->n; i++)
+        if (l->device[i].why_not.code == ERR_NOMEM) bad = &l->device[i].why_not;
+    if (!bad) return OK;
+    *e = *bad;
+    api_gpus_close(l);
+    *out = NULL;
+    return ERR_NOMEM;
+}
+
 static json_t *cpu_device(void) {
     strbuf name = {0};
     cpu_name(&name);
@@ -34,45 +55,44 @@ static json_t *reason(const err *why) {
 
 static json_t *gpu_object(const gpu_device *d, uint32_t i) {
     const gpu_facts *f = &d->facts;
-    err display = {0};
-    bool usable = !d->why_not.code;
-    if (usable && d->display_only) fail(&display, ERR_GPU_NONE, "it only drives a display; taken when it is named");
-    const err *why = usable ? &display : &d->why_not;
-    return json_pack("{ss si ss ss ss ss* ss ss sI sI sI si si si si si sb sb so*}", "kind", "gpu", "index", (int)i,
-                     "platform", platforms[d->driver->platform], "name", f->name, "arch", f->arch, "target", d->target,
-                     "uuid", f->uuid, "pci", f->pci, "memory_bytes", (json_int_t)d->memory_total, "memory_free_bytes",
-                     (json_int_t)d->memory_free, "gtt_bytes", (json_int_t)d->gtt_total, "units", (int)f->n_units,
-                     "wave", (int)f->wave, "clock_mhz", (int)f->clock_mhz, "memory_clock_mhz", (int)f->memory_clock_mhz,
-                     "memory_bus_bits", (int)f->memory_bus_bits, "integrated", (int)f->integrated, "usable",
-                     (int)usable, "reason", why->code ? reason(why) : NULL);
+    err why = d->why_not;
+    bool usable = !why.code;
+    if (usable && d->display_only) fail(&why, ERR_GPU_NONE, "it only drives a display; taken when it is named");
+    json_t *v =
+        json_pack("{ss si ss ss ss ss* ss ss sI sI sI si si si si si sb sb}", "kind", "gpu", "index", (int)i,
+                  "platform", platforms[d->driver->platform], "name", f->name, "arch", f->arch, "target", d->target,
+                  "uuid", f->uuid, "pci", f->pci, "memory_bytes", (json_int_t)d->memory_total, "memory_free_bytes",
+                  (json_int_t)d->memory_free, "gtt_bytes", (json_int_t)d->gtt_total, "units", (int)f->n_units, "wave",
+                  (int)f->wave, "clock_mhz", (int)f->clock_mhz, "memory_clock_mhz", (int)f->memory_clock_mhz,
+                  "memory_bus_bits", (int)f->memory_bus_bits, "integrated", (int)f->integrated, "usable", (int)usable);
+    if (why.code) api_set(&v, "reason", reason(&why));
+    return v;
 }
 
 static json_t *runtime_object(const gpu_list *l, gpu_platform p) {
     const gpu_driver *d = l->driver[p];
-    return json_pack("{ss ss ss* so*}", "kind", "runtime", "platform", platforms[p], "version", d ? d->version : NULL,
-                     "reason", d ? NULL : reason(&l->why[p]));
+    json_t *v = json_pack("{ss ss ss*}", "kind", "runtime", "platform", platforms[p], "version", d ? d->version : NULL);
+    if (!d) api_set(&v, "reason", reason(&l->why[p]));
+    return v;
+}
+
+static json_t *every_device(gpu_list *l) {
+    json_t *all = json_array();
+    gpu_list_measure(l);
+    api_append(&all, cpu_device());
+    for (uint32_t i = 0; i < l->n; i++) api_append(&all, gpu_object(&l->device[i], i));
+    for (int p = GPU_PLATFORM_HIP; p <= GPU_PLATFORM_CUDA; p++) api_append(&all, runtime_object(l, (gpu_platform)p));
+    return all;
 }
 
 char *rf_devices(rf_error *e) {
     json_init();
     err why = {0};
-    json_t *all = json_array();
-    gpu_list *l = mem_zalloc(sizeof *l);
-    api_append(&all, cpu_device());
-    if (l) {
-        gpu_list_open(l, "");
-        gpu_list_measure(l);
-        for (uint32_t i = 0; i < l->n; i++) api_append(&all, gpu_object(&l->device[i], i));
-        for (int p = GPU_PLATFORM_HIP; p <= GPU_PLATFORM_CUDA; p++)
-            api_append(&all, runtime_object(l, (gpu_platform)p));
-        gpu_list_close(l);
-    } else {
-        json_decref(all);
-        all = NULL;
-    }
-    mem_free(l);
-    status s;
-    char *text = api_json(all, &s, &why);
+    gpu_list *l;
+    char *text = NULL;
+    status s = api_gpus_open(&l, &why);
+    if (!s) text = api_json(every_device(l), &s, &why);
+    api_gpus_close(l);
     api_result(s, &why, e);
     return text;
 }

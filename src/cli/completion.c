@@ -137,7 +137,7 @@ static void fish(void) {
     }
     puts("complete -c rocmforge -n '__fish_seen_subcommand_from completion' -f -a 'bash zsh fish'\n"
          "complete -c rocmforge -n 'not __fish_use_subcommand; and not __fish_seen_subcommand_from completion devices "
-         "status cancel'"
+         "doctor status cancel'"
          " -k -a '(__fish_complete_suffix .gguf)'\n"
          "complete -c rocmforge_cli -w rocmforge\n"
          "complete -c rocmforge-cli -w rocmforge");

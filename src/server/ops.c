@@ -30,14 +30,15 @@ static const char *judge(const app *a, const rf_stats *s, const json_t *info, he
 
 static json_t *checks(const rf_stats *s, const json_t *info, bool alive) {
     int64_t unused = (int64_t)s->pages_total - s->pages_used - s->pages_cached;
-    const char *kind = json_string_value(json_object_get(json_object_get(info, "device"), "kind"));
+    json_t *device = json_object_get(info, "device");
+    const char *kind = json_string_value(json_object_get(device, "kind"));
     bool gpu = kind && strcmp(kind, "gpu") == 0;
-    return json_pack("{s:{sb sb} s:{sb ss*} s:{si si} s:{si si si si si si}}", "engine", "running", alive,
-                     "model_loaded", 1, "gpu", "available", gpu, "error",
-                     gpu ? NULL : "this build has no GPU backend; see device", "requests", "active", (int)s->running,
-                     "queued", (int)s->waiting, "cache", "pages_used", (int)s->pages_used, "pages_total",
-                     (int)s->pages_total, "pages_free", (int)(unused > 0 ? unused : 0), "active_sequences",
-                     (int)s->running, "pages_cached", (int)s->pages_cached, "page_tokens", (int)s->page_tokens);
+    return json_pack(
+        "{s:{sb sb} s:{sb ss*} s:{si si} s:{si si si si si si}}", "engine", "running", alive, "model_loaded", 1, "gpu",
+        "available", gpu, "error", gpu ? NULL : json_string_value(json_object_get(device, "reason")), "requests",
+        "active", (int)s->running, "queued", (int)s->waiting, "cache", "pages_used", (int)s->pages_used, "pages_total",
+        (int)s->pages_total, "pages_free", (int)(unused > 0 ? unused : 0), "active_sequences", (int)s->running,
+        "pages_cached", (int)s->pages_cached, "page_tokens", (int)s->page_tokens);
 }
 
 static json_t *limits(const app *a, const rf_stats *s) {

@@ -13,11 +13,11 @@ def test_version(rocmforge):
 
 def test_help_names_every_command(rocmforge):
     text = rocmforge("--help").out
-    for command in ("generate", "logits", "tokenize", "detokenize", "inspect", "plan", "bench", "devices"):
+    for command in ("generate", "logits", "tokenize", "detokenize", "inspect", "plan", "bench", "devices", "doctor"):
         assert command in text
 
 
-@pytest.mark.parametrize("command", ("generate", "logits", "tokenize", "detokenize", "inspect", "plan", "bench", "devices"))
+@pytest.mark.parametrize("command", ("generate", "logits", "tokenize", "detokenize", "inspect", "plan", "bench", "devices", "doctor"))
 def test_each_command_has_help(rocmforge, command):
     assert command in rocmforge(command, "--help").out
 

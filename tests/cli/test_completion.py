@@ -37,7 +37,7 @@ def offered(scripts, files, *words):
     (["gen"], ["generate"]), (["--ver"], ["--version"]), (["generate", "--top-"], ["--top-k", "--top-logprobs", "--top-p"]),
     (["plan", "--temp"], []), (["generate", ""], ["BIG.GGUF", "model one.gguf", "sub"]), (["generate", "mo"], ["model one.gguf"]),
     (["generate", "-m", "B"], ["BIG.GGUF"]), (["generate", "x.gguf", "-f", "n"], ["notes.txt"]),
-    (["generate", "x.gguf", "--device", ""], ["auto", "cpu"]), (["bench", "x.gguf", "-o", ""], ["csv", "json", "md"]),
+    (["generate", "x.gguf", "--device", ""], ["auto", "cpu", "cuda", "gpu", "hip"]), (["bench", "x.gguf", "-o", ""], ["csv", "json", "md"]),
     (["generate", "x.gguf", "-n", ""], []), (["completion", ""], ["bash", "fish", "zsh"]),
     (["chat", ""], ["BIG.GGUF", "model one.gguf", "sub"]), (["status", ""], []), (["chat", "--reas"], ["--reasoning"]),
     (["chat", "x.gguf", "--reasoning", ""], ["auto", "hide", "show"]), (["chat", "--chat-template-file", "n"], ["notes.txt"])))
@@ -71,4 +71,4 @@ def test_fish(scripts, files):
     assert offers("rocmforge gen") == ["generate"]
     assert set(offers("rocmforge generate --top-")) == {"--top-k", "--top-p", "--top-logprobs"}
     assert offers("rocmforge completion ") == ["bash", "fish", "zsh"]
-    assert set(offers("rocmforge generate x.gguf --device ")) == {"auto", "cpu"}
+    assert set(offers("rocmforge generate x.gguf --device ")) == {"auto", "cpu", "gpu", "hip", "cuda"}

@@ -2,7 +2,7 @@
 import pytest
 
 pytestmark = pytest.mark.smoke
-COMMANDS = ("generate", "logits", "tokenize", "detokenize", "inspect", "plan", "bench", "devices", "completion", "chat",
+COMMANDS = ("generate", "logits", "tokenize", "detokenize", "inspect", "plan", "bench", "devices", "doctor", "completion", "chat",
             "serve", "status", "cancel", "render")
 
 
@@ -23,7 +23,7 @@ def test_no_command_is_bad_usage_on_standard_error(rocmforge):
     (["generate", "m", "extra", "-p", "x"], "extra"), (["generate", "m", "-p"], "-p needs a value"),
     (["generate", "m", "--json=1", "-p", "x"], "--json takes no value"), (["generate", "-p", "x"], "which model"),
     (["generate", "m", "-m", "n", "-p", "x"], "given twice"), (["generate", "m", "-p", "x", "-f", "y"], "not both"),
-    (["generate", "m", "-p", "x", "--json", "--stream"], "not both"), (["devices", "x"], "x"), (["completion"], "bash"),
+    (["generate", "m", "-p", "x", "--json", "--stream"], "not both"), (["devices", "x"], "x"), (["doctor", "x"], "x"), (["completion"], "bash"),
     (["completion", "ksh"], "bash"), (["logits", "m", "--tokens", "1"], "-o FILE"), (["logits", "m", "-o", "x"], "--tokens"),
     (["logits", "m", "-o", "x", "--tokens", "1", "--tokens-file", "y"], "--tokens")))
 def test_bad_usage(refused, args, name):
@@ -39,7 +39,7 @@ def test_an_option_that_a_command_does_not_use_is_refused(refused, command, opti
 
 
 @pytest.mark.parametrize("args", (["perplexity", "m"], ["embed", "m"], ["quantize", "a", "b", "c"],
-                                  ["doctor"], ["verify", "m"], ["convert", "a", "b"], ["models"], ["context", "list"],
+                                  ["verify", "m"], ["convert", "a", "b"], ["models"], ["context", "list"],
                                   ["generate", "m", "--grammar", "x"], ["generate", "m", "--mirostat", "1"],
                                   ["generate", "m", "-ngl", "1"], ["generate", "m", "--dry-multiplier", "1"],
                                   ["generate", "m", "--lora=x"], ["plan", "m", "--no-mmap"]))
@@ -62,7 +62,6 @@ def test_a_value_out_of_range_is_named(refused, tiny, option, value):
 def test_other_values_that_do_not_fit(refused, tiny):
     model = tiny("llama")
     refused("usage.argument", "generate", model, "-p", "x", "--device", "tpu", status=2)
-    refused("backend.unsupported", "generate", model, "-p", "x", "--device", "gpu", status=2)  # not built: never a fallback
     refused("request.token", "generate", model, "-p", "x", "--logit-bias", "512+1", status=2)
     refused("backend.cpu_tier", "generate", model, "-p", "x", env={"ROCMFORGE_CPU": "sse9"}, status=2)
 

@@ -306,7 +306,7 @@ static void launch_split(check_rig *r, const bench *b, const attention_args *a, 
     const char *kernel = s->d_k > ATTN_SPLIT_D ? "attention_split_wide"
                          : heads == 4          ? "attention_split_h4"
                                                : "attention_split_h8";
-    check_launch(r, "attention", kernel, (l->max_chunks + ATTN_SPLIT_CHUNKS - 1) / ATTN_SPLIT_CHUNKS + 1, y,
+    check_launch(r, "attention", kernel, l->max_chunks + 1, y,
                  l->n_singles + 1, ATTN_SPLIT_THREADS, a, sizeof *a);
     check_launch(r, "attention", "attention_merge", l->n_singles + 1, b->n_head,
                  (s->d_v + ATTN_MERGE_D - 1) / ATTN_MERGE_D, ATTN_MERGE_THREADS, a, sizeof *a);
@@ -500,6 +500,73 @@ static void run_long(check_rig *r) {
             }
 }
 
+/* Milliseconds of each kernel on an 8B model's layer, on real devices: the cache and the rows hold the same number everywhere. */
+static void time_shape(check_rig *r, const shape *s) {
+    bench b = {.s = s};
+    make_layout(&b);
+    make_rows(&b);
+    b.block = take(b.kv.n_bytes);
+    memset(b.block, 0x2C, b.kv.n_bytes);
+    b.rotated_q = b.q;
+    attention_args a = put_attention(r, &b);
+    attention_lists l;
+    attn_single *single = take((b.n_tok + 1) * sizeof *single);
+    attn_tile_of *tile = take((b.n_tok + 1) * sizeof *tile);
+    plan_lists(&b, AS_PLANNED, &l, single, tile);
+    a.single = check_put(r, single, (l.n_singles + 1) * sizeof *single);
+    a.tile = check_put(r, tile, (l.n_tiles + 1) * sizeof *tile);
+    a.states = check_put(r, NULL, l.n_states * gpu_attn_state_bytes(b.n_head, s->d_v));
+    uint32_t split = gpu_attn_split_heads(s->group, s->d_k), parts = (s->group + split - 1) / split;
+    double ms_split = 0, ms_merge = 0, ms_tile = 0, keys = 0;
+    for (uint32_t t = 0; t < b.n_tok; t++) keys += b.pos[t] + 1;
+    if (l.n_singles) {
+        ms_split = check_time(r, "attention", split == 4 ? "attention_split_h4" : "attention_split_h8",
+                              l.max_chunks, s->n_kv * parts, l.n_singles,
+                              ATTN_SPLIT_THREADS, &a, sizeof a, 20);
+        ms_merge = check_time(r, "attention", "attention_merge", l.n_singles, b.n_head,
+                              (s->d_v + ATTN_MERGE_D - 1) / ATTN_MERGE_D, ATTN_MERGE_THREADS, &a, sizeof a, 20);
+    }
+    if (l.n_tiles)
+        ms_tile = check_time(r, "attention_tile", "attention_tile", l.n_tiles, s->n_kv,
+                             (s->d_v + ATTN_TILE_D - 1) / ATTN_TILE_D, ATTN_TILE_THREADS, &a, sizeof a, 20);
+    double bytes = keys * 2 * s->n_kv * (double)codes_bytes(s->type_k, s->d_k), flop = keys * 4 * b.n_head * s->d_k;
+    printf("time | %s group %u, %u sequences, %u tokens after %u | split %.1f us (%.0f GB/s), merge %.1f us, tile %.1f "
+           "us (%.1f Tflop/s)\n",
+           quant_lookup(s->type_k)->name, s->group, s->n_seq, b.n_tok, s->depth[0], ms_split * 1e3,
+           ms_split > 0 ? bytes / ms_split * 1e-6 : 0, ms_merge * 1e3, ms_tile * 1e3,
+           ms_tile > 0 ? flop / ms_tile * 1e-9 : 0);
+    free(single), free(tile);
+    free(b.block), free(b.page), free(b.seq), free(b.pos);
+    free(b.q), free(b.k), free(b.v), free(b.table), free(b.sinks);
+    check_reset(r);
+}
+
+static void time_all(check_rig *r) {
+    static const quant_type types[] = {QUANT_F16, QUANT_Q8_0};
+    for (uint32_t t = 0; t < 2; t++) {
+        shape s = {.type_k = types[t],
+                   .type_v = types[t],
+                   .d_k = 128,
+                   .d_v = 128,
+                   .n_kv = 8,
+                   .group = 4,
+                   .page_tokens = 64,
+                   .n_rot = 128,
+                   .n_seq = 1};
+        for (uint32_t depth = 255; depth < 20000; depth = depth * 8 + 7) {
+            s.n_seq = 1, s.depth[0] = depth, s.n_new[0] = 1;
+            time_shape(r, &s);
+        }
+        s.n_seq = 8;
+        for (uint32_t i = 0; i < 8; i++) s.depth[i] = 16383, s.n_new[i] = 1;
+        time_shape(r, &s);
+        s.n_seq = 1, s.depth[0] = 0, s.n_new[0] = 512;
+        time_shape(r, &s);
+        s.depth[0] = 4096;
+        time_shape(r, &s);
+    }
+}
+
 static void check_softmax(check_rig *r, uint32_t n_rows, uint32_t n) {
     if (!check_wanted(r, "softmax_rows")) return;
     cpu_ops ops;
@@ -523,5 +590,6 @@ int main(int argc, char **argv) {
     static const uint32_t widths[] = {1, 15, 16, 17, 100, 4096, 4097, 32003};
     for (uint32_t i = 0; i < sizeof widths / sizeof *widths; i++) check_softmax(r, 1 + i % 3, widths[i]);
     if (check_long()) run_long(r);
+    if (getenv("RF_TIME")) time_all(r);
     return check_close(r);
 }

@@ -273,6 +273,9 @@ int main(int argc, char **argv) {
     check_rig *r = check_open(argc, argv);
     for (uint32_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         for (int kind = 0; kind < N_SHAPES; kind++) {
+            char name[64];
+            snprintf(name, sizeof name, "vocabulary %u %s", sizes[i], shape_name[kind]);
+            if (!check_wanted(r, name)) continue;
             if (!check_long() && sizes[i] > 9000 && !(sizes[i] == 49152 && kind == PEAKED)) continue;
             run(r, sizes[i], (shape)kind, check_long() ? 0 : (i + (uint32_t)kind) % 2);
         }

@@ -117,8 +117,12 @@ def test_failure_names_file_and_target(folder):
         compiled(folder)
     text = str(problem.value)
     assert text.startswith("bad.hip for gfx1100: clang") and "no such luck" in text and "sm_80" not in text and "one.hip" not in text
+    (folder / "bad.hip").write_text("#error everywhere\n")
+    with pytest.raises(kernels.Problem, match="bad.hip for gfx906 gfx1100: clang") as problem:
+        compiled(folder, "gfx906,gfx1100")
+    assert str(problem.value).count("error: everywhere") == 1
     (folder / "bad.hip").unlink()
-    assert compiled(folder)[0] == []  # what was good is kept
+    assert compiled(folder, "gfx906,gfx1100,sm_80")[0] == []  # what was good is kept
 
 
 def test_an_undefined_function_fails(folder):

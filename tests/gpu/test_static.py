@@ -87,7 +87,7 @@ def test_row():
     notes = {"vgpr_count": 104, "sgpr_count": 9, "group_segment_fixed_size": 4096, "private_segment_fixed_size": 0, "vgpr_spill_count": 0,
              "sgpr_spill_count": 0, "max_flat_workgroup_size": 256, "wavefront_size": 32}
     row = static.amd_row("linear_vec_q8_0", "gfx1100", notes, static.read_code(CODE)["k"])
-    assert row == {"vgpr": 104, "sgpr": 9, "lds": 4096, "scratch": 0, "spills": 0, "waves": 12, "loop": 6, "valu": 2, "dots": 1,
+    assert row == {"vgpr": 104, "sgpr": 9, "lds": 4096, "scratch": 0, "spills": 0, "sgpr_spills": 0, "waves": 12, "loop": 6, "valu": 2, "dots": 1,
                    "matrix": 0, "widest": 16, "flight": 18 * 32, "per_weight": 0.5, "code": 0x2c}
 
 
@@ -147,7 +147,7 @@ def test_regressions():
 
 def test_spills():
     kept = row(scratch=64, spills=3)
-    assert complaints(kept, kept) == ["linear.linear_vec_q4_0 on gfx1100: 3 spills and 64 bytes of scratch; a vector kernel has none"]
+    assert complaints(kept, kept) == ["linear.linear_vec_q4_0 on gfx1100: 64 bytes of scratch, 3 vector registers spilled; a vector kernel has none"]
     assert complaints(kept, kept, "linear.linear_mat_q4_0") == []
     assert len(complaints(row(), kept, "linear.linear_mat_q4_0")) == 2
 
@@ -174,7 +174,7 @@ def test_probe(tmp_path):
     table = static.measure(jobs, static.Tools(compiler))
     assert sorted(table) == ["probe.probe_scratch", "probe.probe_vec_q8_0"]
     for target, r in table["probe.probe_vec_q8_0"].items():
-        assert (r["widest"], r["scratch"], r["spills"], r["matrix"]) == (16, 0, 0, 0), target
+        assert (r["widest"], r["scratch"], r["spills"] or 0, r["matrix"]) == (16, 0, 0, 0), target
         assert r["dots"] and r["dots"] % 4 == 0, target
         if target != "sm_80":
             assert r["flight"] >= 1024 and r["per_weight"] < 1 and r["vgpr"] <= 32, target

@@ -69,7 +69,7 @@ def test_start_is_told_once(start):
     s = start("-c", 256)
     s.end()
     said = s.stderr()
-    assert said.count(s.url) == 1 and said.count("no GPU backend") == 1 and "engine: open" not in said
+    assert said.count(s.url) == 1 and said.count("device: ") == 1 and "engine: open" not in said
     s = start("-c", 256, "--log-format", "json")
     s.end()
     told = [json.loads(line) for line in s.stderr().splitlines() if line.startswith("{")]

@@ -102,9 +102,11 @@ static void say_where(void) {
 static void say_call(call c) {
     static const char *const names[] = {"barrier", "team_xor", "team_get", "wave_show"};
     Dl_info d = {0};
-    const bool known = dladdr(c.site, &d) && d.dli_fbase;
+    const bool known = dladdr(c.site, &d) && d.dli_fname; /* addr2line -i -e FILE ADDRESS says where */
+    const char *slash = known ? strrchr(d.dli_fname, '/') : NULL;
     say("%s%s%s", names[c.kind], c.what ? " " : "", c.what ? c.what : "");
-    if (known) say(" (%s+0x%zx)", d.dli_sname ? d.dli_sname : "code", (size_t)((const char *)c.site - (const char *)d.dli_fbase));
+    if (known)
+        say(" (%s 0x%zx)", slash ? slash + 1 : d.dli_fname, (size_t)((const char *)c.site - (const char *)d.dli_fbase) - 1);
 }
 
 static bool same_call(call a, call b) { return a.kind == b.kind && a.site == b.site; }

@@ -8,7 +8,7 @@
 typedef struct {
     uint32_t n_singles, n_tiles;
     uint32_t n_states;   /* that the singles take */
-    uint32_t max_chunks; /* the longest single's: the split's grid is this / ATTN_SPLIT_CHUNKS, rounded up */
+    uint32_t max_chunks; /* of the longest single: the width of the split's grid */
 } attention_lists;
 
 /* Tokens of a sequence stand together, in ascending position. Runs of few tokens become singles while their states fit into

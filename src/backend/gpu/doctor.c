@@ -140,7 +140,7 @@ static void look_at_gtt(const checkup *c, uint32_t i) {
     snprintf(fix, sizeof fix, "boot with ttm.pages_limit=%llu ttm.page_pool_size=%llu for three quarters of the memory",
              pages, pages);
     bool little = gtt < ram / 100 * 45; /* less than the kernel's own half: somebody lowered it */
-    say(c, little ? GPU_FINDING_WARNING : GPU_FINDING_NOTE, "gpu.gtt", ram ? fix : NULL,
+    say(c, little ? GPU_FINDING_WARNING : GPU_FINDING_NOTE, "gpu.gtt", gtt < ram / 10 * 7 ? fix : NULL,
         "GPU %u may use %llu MiB set aside for it and %llu MiB of the host's %llu MiB (GTT)", i, vram >> 20, gtt >> 20,
         ram >> 20);
 }

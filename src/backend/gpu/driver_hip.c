@@ -451,7 +451,7 @@ static status explain(hip *h, hip_error rc, const char *call, err *e) {
     }
     return fail(e, ERR_GPU_NONE, "%s finds no AMD GPU%s", h->base.version,
                 exists ? ""
-                       : ": /dev/kfd is not there; load the amdgpu driver, or start the container with --device "
+                       : ", and there is no /dev/kfd; load the amdgpu driver, or start the container with --device "
                          "/dev/kfd --device /dev/dri");
 }
 

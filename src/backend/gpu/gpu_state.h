@@ -171,7 +171,7 @@ struct gpu_backend {
     uint32_t run_out; /* output rows of the step, not padded */
     gpu_captured captured[GPU_MAX_GRAPHS];
     uint32_t n_captured;
-    bool graphs;
+    _Atomic bool graphs; /* others may ask for the backend's description: once false, the reason stands */
     char no_graphs_why[160];
     bool pending; /* something is queued that nobody has waited for */
     gpu_counters count;

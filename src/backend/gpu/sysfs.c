@@ -140,12 +140,13 @@ uint32_t pci_gpus(pci_gpu *out, uint32_t most, const char *root) {
 
 /* --- permissions --------------------------------------------------------------------------------------------------------- */
 
-/* The group's name where the system knows one: in a container only its number means something. */
-static void group_name(char *out, size_t n_bytes, gid_t gid) {
+/* The group's name; in a container it may have none, and its number is what counts. */
+static bool group_name(char *out, size_t n_bytes, gid_t gid) {
     struct group g, *found = NULL;
     char buf[4096];
-    snprintf(out, n_bytes, "#%u", (unsigned)gid);
-    if (getgrgid_r(gid, &g, buf, sizeof buf, &found) == 0 && found) snprintf(out, n_bytes, "%.60s", g.gr_name);
+    if (getgrgid_r(gid, &g, buf, sizeof buf, &found) != 0 || !found) return false;
+    snprintf(out, n_bytes, "%.60s", g.gr_name);
+    return true;
 }
 
 status device_node_check(const char *root, const char *node, bool *exists, err *e) {
@@ -158,14 +159,24 @@ status device_node_check(const char *root, const char *node, bool *exists, err *
     int why = errno;
     if (fd >= 0) close(fd);
     if (fd >= 0 || (why != EACCES && why != EPERM)) return OK;
-    group_name(name, sizeof name, st.st_gid);
     if (why == EPERM)
         return fail(e, ERR_GPU_PERMISSION, "%s is closed to this container; start it with --device %s", node, node);
+    if (st.st_gid == 0)
+        return fail(e, ERR_GPU_PERMISSION,
+                    "%s may not be opened by this user: it belongs to root alone; run `sudo udevadm trigger`, so that "
+                    "udev gives it to group render",
+                    node);
+    unsigned gid = (unsigned)st.st_gid;
+    if (!group_name(name, sizeof name, st.st_gid))
+        return fail(
+            e, ERR_GPU_PERMISSION,
+            "%s may not be opened by this user: it belongs to group %u; start the container with --group-add %u", node,
+            gid, gid);
     return fail(
         e, ERR_GPU_PERMISSION,
-        "%s may not be opened: it belongs to group %u (%s); run `sudo usermod -aG %s $USER` and log in again, or "
-        "start the container with --group-add %u",
-        node, (unsigned)st.st_gid, name, name[0] == '#' ? name + 1 : name, (unsigned)st.st_gid);
+        "%s may not be opened by this user: it belongs to group %u (%s); run `sudo usermod -aG %s $USER` and log in "
+        "again, or start the container with --group-add %u",
+        node, gid, name, name, gid);
 }
 
 status amd_nodes_check(const char *root, bool *exists, err *e) {

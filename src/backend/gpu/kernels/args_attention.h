@@ -8,7 +8,7 @@
  * Every value is the CPU's, bit for bit (backend/cpu/ref_attention.c): chunks of 64 keys cut at absolute positions, each
  * with its (m, l, o), merged left to right. So it does not matter which of two forms computes a token:
  *
- *   split  attention_split + attention_merge: for tokens that stand alone (decode). A team of 32 lanes has a chunk; its state
+ *   split  attention_split + attention_merge: for tokens that stand alone (decode). A block has a chunk; its state
  *          goes to scratch memory, the merge follows in a launch of its own.
  *   tile   attention_tile: for runs of tokens of one sequence (prefill): 64 queries meet each chunk once, no scratch.
  *
@@ -31,8 +31,7 @@ enum {
     ATTN_MAX_D = 576,         /* longest key and value */
     ATTN_SPLIT_D = 256,       /* longest key of attention_split_h4 and _h8 */
     ATTN_KEYS = 64,           /* of a chunk: ATTN_CHUNK of the CPU */
-    ATTN_SPLIT_THREADS = 128, /* a block of attention_split: four teams */
-    ATTN_SPLIT_CHUNKS = 4,    /* and as many chunks */
+    ATTN_SPLIT_THREADS = 128, /* a block of attention_split: one chunk */
     ATTN_MERGE_THREADS = 128, /* a block of attention_merge */
     ATTN_MERGE_D = 32,        /* and the outputs of a head that it computes */
     ATTN_TILE_THREADS = 256,  /* a block of attention_tile */
@@ -85,8 +84,8 @@ typedef struct {
 
 /* group: n_head / n_kv_head.
  *
- * attention_split_h4, _h8, _wide (4, 8, 8 query heads of a block; the first two for d_k up to ATTN_SPLIT_D): grid (blocks of
- *   ATTN_SPLIT_CHUNKS chunks for the longest context, n_kv_head * ceil(group / heads), singles), block ATTN_SPLIT_THREADS.
+ * attention_split_h4, _h8, _wide (4, 8, 8 query heads of a block; the first two for d_k up to ATTN_SPLIT_D): grid (chunks of
+ *   the longest context, n_kv_head * ceil(group / heads), singles), block ATTN_SPLIT_THREADS.
  * attention_merge: grid (singles, n_head, ceil(d_v / ATTN_MERGE_D)), block ATTN_MERGE_THREADS.
  * attention_tile: grid (tiles, n_kv_head * ceil(group / ATTN_TILE_HEADS), ceil(d_v / ATTN_TILE_D)), block ATTN_TILE_THREADS. A
  *   tile has at most ATTN_TILE_QUERIES / min(group, ATTN_TILE_HEADS) tokens.

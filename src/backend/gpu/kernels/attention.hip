@@ -1,164 +1,242 @@
-/* Attention for tokens that stand alone: their chunks of 64 keys apart, then the merge (args_attention.h: split). One file
- * with attention_tile.hip would be one too many: that form shares nothing but how the cache is read.
+/* Attention for tokens that stand alone: their chunks of 64 keys apart, then the merge (args_attention.h: split).
  *
- * attention_split: a block has four teams and as many chunks of one token and kv head. A team reads its chunk once:
+ * A block has one chunk of one token, for up to H query heads of a kv head. Keys and values pass through shared memory as they
+ * are stored, a slice at a time; each slice is on its way, in registers, while the one before is worked on:
  *
- *   scores   lane = 8 keys (16 bytes of f16) x a quarter of the heads, one fma chain over d_k per key and head
- *   weights  half a team per head, lane = key mod 16, as the CPU's sixteen partial sums
- *   values   lane = 8 outputs (16 bytes of f16) x half the heads, one fma chain over the seen keys
+ *   slice    of keys: 128 dimensions of all 64 keys, of values: 128 outputs of all 64 (f32: half of that). At most 16 KiB, as 16
+ *            bytes a load; a team has a group of sixteen keys
+ *   scores   thread = 2 keys x H / 4 heads, one fma chain over d_k each
+ *   weights  half a team a head, lane = key mod 16, as the CPU's sixteen partial sums
+ *   values   thread = 2 outputs x H / 2 heads, one fma chain over the seen keys each
  *
- * Must move: the keys and values once, and 4 (d_v + 2) bytes a head and chunk out and in again. */
+ * Must move: the keys and values once, and 4 (d_v + 2) bytes a head out and in again. */
 #include "backend/gpu/kernels/attention_kv.h"
 
-enum { SPLIT_PASS = 128 }; /* outputs at once */
+enum {
+    SLICE_D = 128,                         /* dimensions or outputs of a slice */
+    SLICE_UNITS = 8,                       /* 16-byte loads of a lane */
+    KEY_GROUP_BYTES = 4096 + 32,           /* of sixteen keys in shared memory: the banks of the four differ */
+    SLICE_BYTES = 4 * KEY_GROUP_BYTES,     /* values take 16 KiB of it */
+    SLICE_SCALES = SLICE_D / KV_SCALED * 64 /* of a slice */
+};
 
-/* Vectors of eight that a lane has in flight. */
-template <int TYPE> DEVICE constexpr int split_unroll() { return TYPE == KV_F32 ? 4 : 8; }
+struct split_shared {
+    word4 slice[SLICE_BYTES / 16];
+    uint16_t scales[SLICE_SCALES]; /* keys [group][block][16], values [key][block] */
+};
 
-/* What a team knows of its chunk. */
+/* What the block knows of its chunk. */
 struct split_chunk {
     uint32_t first_page, head; /* kv head */
     uint32_t key0, lo, hi;     /* seen: key0 + lo <= key < key0 + hi */
 };
 
-/* q: [d_k][H] in shared memory; the scores go to p [64][H]. Groups without a seen key are not read: another's stand in. */
-template <int TYPE, int H>
-DEVICE void split_scores(const attention_args &a, const split_chunk &c, const float *q, float *p) {
-    constexpr int N = H / 4, UNROLLED = split_unroll<TYPE>();
-    const uint32_t lane = lane_in_team(), oct = lane & 7, h0 = lane / 8 * N;
-    const uint32_t group = max32(c.lo / KV_GROUP, min32(oct / 2, (c.hi - 1) / KV_GROUP));
+/* A slice on its way. */
+struct split_load {
+    word4 unit[SLICE_UNITS];
+    word4 k_scales;
+    uint16_t v_scales[2];
+};
+
+DEVICE uint32_t bits_of(uint32_t type) {
+    return type == KV_F32 ? 32 : type == KV_Q8_0 ? 8 : type == KV_Q4_0 ? 4 : 16;
+}
+DEVICE bool is_scaled(uint32_t type) { return type == KV_Q8_0 || type == KV_Q4_0; }
+
+/* Keys and dimensions of a slice: f32 needs twice the room. */
+DEVICE uint32_t key_slice_d(uint32_t type) { return type == KV_F32 ? SLICE_D / 2 : SLICE_D; }
+DEVICE uint32_t value_slice_keys(uint32_t type) { return type == KV_F32 ? ATTN_KEYS / 2 : ATTN_KEYS; }
+
+/* Dimensions d0 .. of this team's group of keys; nothing if none of it is seen. */
+DEVICE void load_keys(split_load *r, const attention_args &a, const split_chunk &c, uint32_t d0) {
+    const uint32_t group = team_in_block(), lane = lane_in_team(), bits = bits_of(a.kv.type_k);
+    if (group < c.lo / KV_GROUP || group * KV_GROUP >= c.hi) return;
     uint32_t slot;
     const uint8_t *page = kv_page(a.kv, c.first_page, c.head, c.key0 + group * KV_GROUP, &slot);
-    const uint8_t *k = page + code_bytes<TYPE>(slot * a.kv.d_k + oct % 2 * 8);
-    const uint8_t *scales =
-        page + a.kv.k_scales + (slot / KV_GROUP * (a.kv.d_k / KV_SCALED) * KV_GROUP + oct % 2 * 8) * 2;
-    const uint32_t step = code_bytes<TYPE>(KV_GROUP);
-    float acc[N][8], scale[8];
+    const uint32_t n_d = min32(key_slice_d(a.kv.type_k), a.kv.d_k - d0), n = n_d * bits / 8;
+    const word4 *from = (const word4 *)(page + (uint64_t)(slot * a.kv.d_k + d0 * KV_GROUP) * bits / 8);
     UNROLL
-    for (int h = 0; h < N; h++) UNROLL
-    for (int i = 0; i < 8; i++) acc[h][i] = 0.0f;
-    uint32_t d = 0;
-    for (; d + UNROLLED <= a.kv.d_k; d += UNROLLED) {
-        raw8<TYPE> raw[UNROLLED];
+    for (uint32_t i = 0; i < SLICE_UNITS; i++)
+        if (i * TEAM + lane < n) r->unit[i] = from[i * TEAM + lane];
+    if (is_scaled(a.kv.type_k) && lane < n_d / KV_SCALED * 2) {
+        const uint32_t first = slot * (a.kv.d_k / KV_SCALED) + d0 / KV_SCALED * KV_GROUP;
+        r->k_scales = ((const word4 *)(page + a.kv.k_scales + first * 2))[lane];
+    }
+}
+
+DEVICE void put_keys(split_shared *s, const split_load &r, const attention_args &a, uint32_t d0) {
+    const uint32_t group = team_in_block(), lane = lane_in_team();
+    const uint32_t n = min32(key_slice_d(a.kv.type_k), a.kv.d_k - d0) * bits_of(a.kv.type_k) / 8;
+    word4 *to = s->slice + group * (KEY_GROUP_BYTES / 16);
+    UNROLL
+    for (uint32_t i = 0; i < SLICE_UNITS; i++)
+        if (i * TEAM + lane < n) to[i * TEAM + lane] = r.unit[i];
+    if (lane < SLICE_D / KV_SCALED * 2) ((word4 *)s->scales)[group * (SLICE_D / KV_SCALED * 2) + lane] = r.k_scales;
+}
+
+/* Where unit i of this lane lies in a slice of values that begins at key j0 and output d0: its key, and *column in units. */
+DEVICE uint32_t value_unit(uint32_t type, uint32_t j0, uint32_t i, uint32_t *column) {
+    const uint32_t width = bits_of(type), u = i * TEAM + lane_in_team(); /* units of a row: 128 values of so many bits */
+    *column = u & (width - 1);
+    return j0 + team_in_block() * (value_slice_keys(type) / 4) + u / width;
+}
+
+DEVICE void load_values(split_load *r, const attention_args &a, const split_chunk &c, uint32_t j0, uint32_t d0) {
+    const uint32_t type = a.kv.type_v, bits = bits_of(type), d_v = a.kv.d_v, n = min32(SLICE_D, d_v - d0) * bits / 128;
+    const uint32_t group = (j0 + team_in_block() * (value_slice_keys(type) / 4)) / KV_GROUP;
+    if (group < c.lo / KV_GROUP || group * KV_GROUP >= c.hi) return;
+    uint32_t slot;
+    const uint8_t *page = kv_page(a.kv, c.first_page, c.head, c.key0 + group * KV_GROUP, &slot);
+    UNROLL
+    for (uint32_t i = 0; i < SLICE_UNITS; i++) {
+        uint32_t column;
+        const uint32_t j = value_unit(type, j0, i, &column);
+        if (i * TEAM < value_slice_keys(type) / 4 * bits && column < n && j >= c.lo && j < c.hi) {
+            const uint32_t first = (slot + j - group * KV_GROUP) * d_v + d0;
+            r->unit[i] = ((const word4 *)(page + a.kv.v + (uint64_t)first * bits / 8))[column];
+        }
+    }
+    if (!is_scaled(type)) return;
+    UNROLL
+    for (uint32_t i = 0; i < 2; i++) { /* sixteen keys' scales of four blocks */
+        const uint32_t j = group * KV_GROUP + i * 8 + lane_in_team() / 4, block = d0 / KV_SCALED + lane_in_team() % 4;
+        const uint16_t *scales = (const uint16_t *)(page + a.kv.v_scales);
+        if (j >= c.lo && j < c.hi && block < d_v / KV_SCALED)
+            r->v_scales[i] = scales[(slot + j - group * KV_GROUP) * (d_v / KV_SCALED) + block];
+    }
+}
+
+DEVICE void put_values(split_shared *s, const split_load &r, const attention_args &a) {
+    const uint32_t type = a.kv.type_v, bits = bits_of(type);
+    UNROLL
+    for (uint32_t i = 0; i < SLICE_UNITS; i++) {
+        uint32_t column;
+        const uint32_t j = value_unit(type, 0, i, &column);
+        if (i * TEAM < value_slice_keys(type) / 4 * bits) s->slice[j * bits + column] = r.unit[i];
+    }
+    UNROLL
+    for (uint32_t i = 0; i < 2; i++)
+        s->scales[(team_in_block() * KV_GROUP + i * 8) * 4 + lane_in_team()] = r.v_scales[i];
+}
+
+/* Two neighbouring stored values, the pair number i of `codes`. */
+template <int TYPE> DEVICE void unpack2(float v[2], const void *codes, uint32_t i) {
+    if constexpr (TYPE == KV_F32) {
+        const word2 w = ((const word2 *)codes)[i];
+        v[0] = as_float(w[0]), v[1] = as_float(w[1]);
+    } else if constexpr (TYPE == KV_F16) {
+        const uint32_t w = ((const uint32_t *)codes)[i];
+        v[0] = low_f16(w), v[1] = high_f16(w);
+    } else if constexpr (TYPE == KV_BF16) {
+        const uint32_t w = ((const uint32_t *)codes)[i];
+        v[0] = as_float(w << 16), v[1] = as_float(w & 0xffff0000u);
+    } else if constexpr (TYPE == KV_Q8_0) {
+        const uint16_t w = ((const uint16_t *)codes)[i];
+        v[0] = (float)(int8_t)w, v[1] = (float)(int8_t)(w >> 8);
+    } else {
+        const uint8_t w = ((const uint8_t *)codes)[i];
+        v[0] = (float)((w & 15) - 8), v[1] = (float)((w >> 4) - 8);
+    }
+}
+
+/* One slice's part of the dot products. q: [H][d_k rounded up to 4], at dimension d0. */
+template <int TYPE, int H> DEVICE void add_scores(float acc[H / 4][2], const split_shared *s, const float *q, uint32_t row, uint32_t n_d) {
+    constexpr int N = H / 4;
+    const uint32_t lane = lane_in_team(), group = lane / 8, pair = lane % 8;
+    const uint8_t *k = (const uint8_t *)s->slice + group * KEY_GROUP_BYTES;
+    const uint16_t *scales = s->scales + group * (SLICE_D / KV_SCALED) * KV_GROUP + pair * 2;
+    float scale[2] = {1.0f, 1.0f};
+    for (uint32_t d = 0; d < n_d; d += 4) {
+        if (has_scales<TYPE>() && d % KV_SCALED == 0) {
+            scale[0] = from_f16(scales[d / KV_SCALED * KV_GROUP]);
+            scale[1] = from_f16(scales[d / KV_SCALED * KV_GROUP + 1]);
+        }
+        word4 w[N];
         UNROLL
-        for (int u = 0; u < UNROLLED; u++) raw[u] = load8<TYPE>(k + (d + u) * step);
-        if (has_scales<TYPE>() && d % KV_SCALED == 0) load_scales8(scale, scales + d / KV_SCALED * KV_GROUP * 2);
+        for (int h = 0; h < N; h++) w[h] = *(const word4 *)&q[(team_in_block() * N + h) * row + d];
         UNROLL
-        for (int u = 0; u < UNROLLED; u++) {
-            if (u % 2 == 0) in_order();
-            float v[8];
-            unpack8<TYPE>(v, raw[u]);
+        for (uint32_t u = 0; u < 4; u++) {
+            if (d + u >= n_d) continue; /* only of sizes that are no multiple of 4 */
+            float v[2];
+            unpack2<TYPE>(v, k, (d + u) * 8 + pair);
             UNROLL
-            for (int i = 0; i < 8; i++) {
+            for (int i = 0; i < 2; i++) {
                 if (has_scales<TYPE>()) v[i] = v[i] * scale[i];
                 UNROLL
-                for (int h = 0; h < N; h++) acc[h][i] = fma32(q[(d + u) * H + h0 + h], v[i], acc[h][i]);
+                for (int h = 0; h < N; h++) acc[h][i] = fma32(as_float(w[h][u]), v[i], acc[h][i]);
             }
         }
     }
-    if constexpr (!has_scales<TYPE>()) /* their d_k is a multiple of 32 */
-        for (; d < a.kv.d_k; d++) {
-            float v[8];
-            unpack8<TYPE>(v, load8<TYPE>(k + d * step));
-            UNROLL
-            for (int i = 0; i < 8; i++) UNROLL
-            for (int h = 0; h < N; h++) acc[h][i] = fma32(q[d * H + h0 + h], v[i], acc[h][i]);
-        }
-    UNROLL
-    for (int i = 0; i < 8; i++) UNROLL
-    for (int h = 0; h < N; h++) p[(oct * 8 + i) * H + h0 + h] = score_of(acc[h][i], a.scale, a.softcap);
 }
 
-/* Scores to weights, in place; m and l of the first n_heads heads to the state. */
 template <int H>
-DEVICE void split_weights(const split_chunk &c, float *p, float *m_out, float *l_out, uint32_t n_heads) {
-    const uint32_t lane = lane_in_team(), r = lane & 15;
-    UNROLL
-    for (uint32_t pair = 0; pair < H / 2; pair++) {
-        const uint32_t h = pair * 2 + lane / 16;
-        float s[4], m = -__builtin_inff(), part = 0.0f;
-        UNROLL
-        for (uint32_t g = 0; g < 4; g++) {
-            const uint32_t j = g * 16 + r;
-            s[g] = p[j * H + h];
-            if (j >= c.lo && j < c.hi) m = canon_max(m, s[g]);
-        }
-        m = half_team_max(m);
-        UNROLL
-        for (uint32_t g = 0; g < 4; g++) {
-            const uint32_t j = g * 16 + r;
-            const float e = canon_exp(s[g] - m);
-            if (j >= c.lo && j < c.hi) part = part + e;
-            p[j * H + h] = e;
-        }
-        part = half_team_sum(part);
-        if (r == 0 && h < n_heads) m_out[h] = m, l_out[h] = part;
+DEVICE void add_scores_any(float acc[H / 4][2], const split_shared *s, uint32_t type, const float *q, uint32_t row, uint32_t n_d) {
+    switch (type) {
+    case KV_F32: add_scores<KV_F32, H>(acc, s, q, row, n_d); break;
+    case KV_F16: add_scores<KV_F16, H>(acc, s, q, row, n_d); break;
+    case KV_Q8_0: add_scores<KV_Q8_0, H>(acc, s, q, row, n_d); break;
+    default: break;
     }
 }
 
-/* Keys [from, end) of one group of sixteen, whose first value stands at v. */
-template <int TYPE, int H, int N>
-DEVICE void add_values(float acc[H / 2][8], const float *p, const uint8_t *v, const uint8_t *scales, uint32_t d_v,
-                       uint32_t from) {
-    constexpr int HALF = H / 2;
-    raw8<TYPE> raw[N];
-    float scale[N];
+/* Scores to weights, in place; m and l of the first n_heads heads to the state. p: [64][H] */
+template <int H> DEVICE void split_weights(const split_chunk &c, float *p, float *m_out, float *l_out, uint32_t n_heads) {
+    const uint32_t r = thread_x() % 16, h = thread_x() / 16;
+    if (team_in_block() >= H / 2) return;
+    float s[4], m = -__builtin_inff(), part = 0.0f;
     UNROLL
-    for (int u = 0; u < N; u++) {
-        raw[u] = load8<TYPE>(v + code_bytes<TYPE>((from + u) * d_v));
-        if (has_scales<TYPE>()) scale[u] = from_f16(*(const uint16_t *)(scales + (from + u) * (d_v / KV_SCALED) * 2));
+    for (uint32_t g = 0; g < 4; g++) {
+        const uint32_t j = g * 16 + r;
+        s[g] = p[j * H + h];
+        if (j >= c.lo && j < c.hi) m = canon_max(m, s[g]);
     }
+    m = half_team_max(m);
     UNROLL
-    for (int u = 0; u < N; u++) {
-        if (u % 2 == 0) in_order();
-        float x[8];
-        unpack8<TYPE>(x, raw[u]);
-        UNROLL
-        for (int i = 0; i < 8; i++) {
-            if (has_scales<TYPE>()) x[i] = x[i] * scale[u];
-            UNROLL
-            for (int h = 0; h < HALF; h++) acc[h][i] = fma32(p[(from + u) * H + h], x[i], acc[h][i]);
-        }
+    for (uint32_t g = 0; g < 4; g++) {
+        const uint32_t j = g * 16 + r;
+        const float e = canon_exp(s[g] - m);
+        if (j >= c.lo && j < c.hi) part = part + e;
+        p[j * H + h] = e;
     }
+    part = half_team_sum(part);
+    if (r == 0 && h < n_heads) m_out[h] = m, l_out[h] = part;
 }
 
-/* o: of the block's first head in the state; heads are d_v apart. */
+/* Keys j .. end of a slice that begins at key j0; thread: outputs 2 i, 2 i + 1 of the slice, i = thread % 64. */
 template <int TYPE, int H>
-DEVICE void split_values(const attention_args &a, const split_chunk &c, const float *p, float *o, uint32_t n_heads) {
-    constexpr int HALF = H / 2, UNROLLED = split_unroll<TYPE>();
-    const uint32_t lane = lane_in_team(), h0 = lane / 16 * HALF, d_v = a.kv.d_v;
-    for (uint32_t d = lane % 16 * 8; d < d_v; d += SPLIT_PASS) {
-        float acc[HALF][8];
+DEVICE void add_values(float acc[H / 2][2], const split_shared *s, const float *p, uint32_t j0, uint32_t j, uint32_t end) {
+    constexpr int N = H / 2;
+    const uint32_t pair = thread_x() % 64, h0 = thread_x() / 64 * N;
+    _Pragma("unroll 8") for (; j < end; j++) {
+        float v[2];
+        unpack2<TYPE>(v, s->slice, (j - j0) * (SLICE_D / 2) + pair);
+        const float scale = has_scales<TYPE>() ? from_f16(s->scales[(j - j0) * 4 + pair / 16]) : 1.0f;
         UNROLL
-        for (int h = 0; h < HALF; h++) UNROLL
-        for (int i = 0; i < 8; i++) acc[h][i] = 0.0f;
-        for (uint32_t g = c.lo / KV_GROUP; g * KV_GROUP < c.hi; g++) {
-            uint32_t slot, j = max32(c.lo, g * KV_GROUP), end = min32(c.hi, (g + 1) * KV_GROUP);
-            const uint8_t *page = kv_page(a.kv, c.first_page, c.head, c.key0 + g * KV_GROUP, &slot);
-            const uint8_t *v = page + a.kv.v + code_bytes<TYPE>(slot * d_v + d);
-            const uint8_t *scales = page + a.kv.v_scales + (slot * (d_v / KV_SCALED) + d / KV_SCALED) * 2;
-            const float *pg = p + g * KV_GROUP * H + h0;
-            for (j -= g * KV_GROUP, end -= g * KV_GROUP; j + UNROLLED <= end; j += UNROLLED)
-                add_values<TYPE, H, UNROLLED>(acc, pg, v, scales, d_v, j);
-            for (; j < end; j++) add_values<TYPE, H, 1>(acc, pg, v, scales, d_v, j);
+        for (int i = 0; i < 2; i++) {
+            if (has_scales<TYPE>()) v[i] = v[i] * scale;
+            UNROLL
+            for (int h = 0; h < N; h++) acc[h][i] = fma32(p[j * H + h0 + h], v[i], acc[h][i]);
         }
-        UNROLL
-        for (int h = 0; h < HALF; h++)
-            if (h0 + h < n_heads) {
-                word4 *to = (word4 *)(o + (uint64_t)(h0 + h) * d_v + d);
-                to[0] = (word4){as_bits(acc[h][0]), as_bits(acc[h][1]), as_bits(acc[h][2]), as_bits(acc[h][3])};
-                to[1] = (word4){as_bits(acc[h][4]), as_bits(acc[h][5]), as_bits(acc[h][6]), as_bits(acc[h][7])};
-            }
     }
 }
 
-/* The same for values that are no multiple of 8 long: one output a lane. */
 template <int H>
-DEVICE void split_values_plain(const attention_args &a, const split_chunk &c, const float *p, float *o,
-                               uint32_t n_heads) {
+DEVICE void add_values_any(float acc[H / 2][2], const split_shared *s, uint32_t type, const float *p, uint32_t j0, uint32_t j,
+                           uint32_t end) {
+    switch (type) {
+    case KV_F32: add_values<KV_F32, H>(acc, s, p, j0, j, end); break;
+    case KV_F16: add_values<KV_F16, H>(acc, s, p, j0, j, end); break;
+    case KV_Q8_0: add_values<KV_Q8_0, H>(acc, s, p, j0, j, end); break;
+    default: break;
+    }
+}
+
+/* Values that are no multiple of 8 long are not aligned: one output a thread, straight from memory. */
+template <int H>
+DEVICE void split_values_plain(const attention_args &a, const split_chunk &c, const float *p, float *o, uint32_t n_heads) {
     const uint32_t d_v = a.kv.d_v;
     for (uint32_t h = 0; h < n_heads; h++)
-        for (uint32_t d = lane_in_team(); d < d_v; d += TEAM) {
+        for (uint32_t d = thread_x(); d < d_v; d += ATTN_SPLIT_THREADS) {
             float acc = 0.0f;
             for (uint32_t j = c.lo; j < c.hi; j++) {
                 uint32_t slot;
@@ -171,82 +249,118 @@ DEVICE void split_values_plain(const attention_args &a, const split_chunk &c, co
         }
 }
 
-/* The heads' queries, [d_k][H]; absent heads are zero. */
+/* The heads' queries, [H][row]; absent heads are zero. */
 template <int H>
-DEVICE void load_queries(float *q, const attention_args &a, uint32_t tok, uint32_t head0, uint32_t n_heads) {
-    const float *row = (const float *)((const uint8_t *)a.q + (uint64_t)tok * a.q_stride) + (uint64_t)head0 * a.kv.d_k;
+DEVICE void load_queries(float *q, uint32_t row, const attention_args &a, uint32_t tok, uint32_t head0, uint32_t n_heads) {
+    const float *from = (const float *)((const uint8_t *)a.q + (uint64_t)tok * a.q_stride) + (uint64_t)head0 * a.kv.d_k;
     for (uint32_t h = 0; h < H; h++)
         for (uint32_t d = thread_x(); d < a.kv.d_k; d += ATTN_SPLIT_THREADS)
-            q[d * H + h] = h < n_heads ? row[h * a.kv.d_k + d] : 0.0f;
+            q[h * row + d] = h < n_heads ? from[h * a.kv.d_k + d] : 0.0f;
 }
 
-template <int H> DEVICE void split_scores_any(const attention_args &a, const split_chunk &c, const float *q, float *p) {
-    switch (a.kv.type_k) {
-    case KV_F32: split_scores<KV_F32, H>(a, c, q, p); break;
-    case KV_F16: split_scores<KV_F16, H>(a, c, q, p); break;
-    case KV_Q8_0: split_scores<KV_Q8_0, H>(a, c, q, p); break;
-    default: break;
-    }
-}
-
+/* r: the first slice of keys; it leaves with the first slice of values. */
 template <int H>
-DEVICE void split_values_any(const attention_args &a, const split_chunk &c, const float *p, float *o,
-                             uint32_t n_heads) {
-    if (a.kv.d_v % 8) return split_values_plain<H>(a, c, p, o, n_heads);
-    switch (a.kv.type_v) {
-    case KV_F32: split_values<KV_F32, H>(a, c, p, o, n_heads); break;
-    case KV_F16: split_values<KV_F16, H>(a, c, p, o, n_heads); break;
-    case KV_Q8_0: split_values<KV_Q8_0, H>(a, c, p, o, n_heads); break;
-    default: break;
+DEVICE void split_scores(const attention_args &a, const split_chunk &c, split_shared *s, split_load *r, const float *q, uint32_t row,
+                         float *p) {
+    constexpr int N = H / 4;
+    const uint32_t step = key_slice_d(a.kv.type_k);
+    float acc[N][2];
+    UNROLL
+    for (int h = 0; h < N; h++) acc[h][0] = acc[h][1] = 0.0f;
+    for (uint32_t d0 = 0; d0 < a.kv.d_k; d0 += step) {
+        barrier();
+        put_keys(s, *r, a, d0);
+        barrier();
+        if (d0 + step < a.kv.d_k)
+            load_keys(r, a, c, d0 + step);
+        else if (a.kv.d_v % 8 == 0)
+            load_values(r, a, c, 0, 0);
+        add_scores_any<H>(acc, s, a.kv.type_k, q + d0, row, min32(step, a.kv.d_k - d0));
+    }
+    UNROLL
+    for (int i = 0; i < 2; i++)
+        UNROLL
+        for (int h = 0; h < N; h++)
+            p[(lane_in_team() * 2 + i) * H + team_in_block() * N + h] = score_of(acc[h][i], a.scale, a.softcap);
+}
+
+/* o: of the block's first head in the state; heads are d_v apart. */
+template <int H>
+DEVICE void split_values(const attention_args &a, const split_chunk &c, split_shared *s, split_load *r, const float *p, float *o,
+                         uint32_t n_heads) {
+    constexpr int N = H / 2;
+    const uint32_t step = value_slice_keys(a.kv.type_v), h0 = thread_x() / 64 * N;
+    for (uint32_t d0 = 0; d0 < a.kv.d_v; d0 += SLICE_D) {
+        float acc[N][2];
+        UNROLL
+        for (int h = 0; h < N; h++) acc[h][0] = acc[h][1] = 0.0f;
+        for (uint32_t j0 = 0; j0 < ATTN_KEYS; j0 += step) {
+            barrier();
+            put_values(s, *r, a);
+            barrier();
+            if (j0 + step < ATTN_KEYS)
+                load_values(r, a, c, j0 + step, d0);
+            else if (d0 + SLICE_D < a.kv.d_v)
+                load_values(r, a, c, 0, d0 + SLICE_D);
+            add_values_any<H>(acc, s, a.kv.type_v, p, j0, max32(c.lo, j0), min32(c.hi, j0 + step));
+        }
+        const uint32_t d = d0 + thread_x() % 64 * 2;
+        UNROLL
+        for (int h = 0; h < N; h++)
+            if (d < a.kv.d_v && h0 + h < n_heads)
+                *(word2 *)(o + (uint64_t)(h0 + h) * a.kv.d_v + d) = (word2){as_bits(acc[h][0]), as_bits(acc[h][1])};
     }
 }
 
-/* q: [at least d_k][H]; p: [4][64 * H], of the block. */
-template <int H> DEVICE void split_block(const attention_args &a, float *q, float *p) {
+/* q: [H][at least d_k]; p: [64][H] */
+template <int H> DEVICE void split_block(const attention_args &a, split_shared *s, float *q, float *p) {
     const attn_single one = a.single[block_z()];
     if (one.tok == ATTN_NONE) return;
     const uint32_t seq = a.kv.seq[one.tok], pos = (uint32_t)a.kv.pos[one.tok];
     const uint32_t last = a.last ? (uint32_t)a.last[seq] : pos, from = first_seen(a.window, pos);
-    const uint32_t first = from / ATTN_KEYS, n = last / ATTN_KEYS + 1 - first, mine = block_x() * ATTN_SPLIT_CHUNKS;
-    if (mine >= n) return;
+    const uint32_t first = from / ATTN_KEYS, number = block_x();
+    if (number >= last / ATTN_KEYS + 1 - first) return;
     const uint32_t group = a.n_head / a.kv.n_kv_head, parts = (group + H - 1) / H, part = block_y() % parts;
     split_chunk c;
     c.head = block_y() / parts;
     const uint32_t head0 = c.head * group + part * H, n_heads = min32(H, group - part * H);
-    load_queries<H>(q, a, one.tok, head0, n_heads);
-    barrier();
-    const uint32_t number = mine + team_in_block();
-    const bool active = number < n;
     c.first_page = a.kv.first_page[seq];
     c.key0 = (first + number) * ATTN_KEYS;
     c.lo = from > c.key0 ? from - c.key0 : 0;
-    c.hi = active ? min32(last + 1 - c.key0, ATTN_KEYS) : 0;
-    p += team_in_block() * ATTN_KEYS * H;
+    c.hi = min32(last + 1 - c.key0, ATTN_KEYS);
+    split_load r;
+    load_keys(&r, a, c, 0);
+    const uint32_t row = (a.kv.d_k + 3) & ~3u;
+    load_queries<H>(q, row, a, one.tok, head0, n_heads);
     uint8_t *state = a.states + (uint64_t)(one.first_state + number) * gpu_attn_state_bytes(a.n_head, a.kv.d_v);
     float *m = (float *)state + head0, *o = (float *)(state + gpu_attn_state_o(a.n_head)) + (uint64_t)head0 * a.kv.d_v;
-    if (active) split_scores_any<H>(a, c, q, p);
+    split_scores<H>(a, c, s, &r, q, row, p);
     barrier();
-    if (active) split_weights<H>(c, p, m, m + a.n_head, n_heads);
+    split_weights<H>(c, p, m, m + a.n_head, n_heads);
+    if (a.kv.d_v % 8 == 0) return split_values<H>(a, c, s, &r, p, o, n_heads);
     barrier();
-    if (active) split_values_any<H>(a, c, p, o, n_heads);
+    split_values_plain<H>(a, c, p, o, n_heads);
 }
 
 KERNEL(attention_split_h4, attention_args, ATTN_SPLIT_THREADS) {
-    SHARED float q[ATTN_SPLIT_D * 4];
-    SHARED float p[ATTN_SPLIT_CHUNKS * ATTN_KEYS * 4];
-    split_block<4>(a, q, p);
+    SHARED split_shared s;
+    SHARED float __attribute__((aligned(16))) q[ATTN_SPLIT_D * 4];
+    SHARED float p[ATTN_KEYS * 4];
+    split_block<4>(a, &s, q, p);
 }
 
 KERNEL(attention_split_h8, attention_args, ATTN_SPLIT_THREADS) {
-    SHARED float q[ATTN_SPLIT_D * 8];
-    SHARED float p[ATTN_SPLIT_CHUNKS * ATTN_KEYS * 8];
-    split_block<8>(a, q, p);
+    SHARED split_shared s;
+    SHARED float __attribute__((aligned(16))) q[ATTN_SPLIT_D * 8];
+    SHARED float p[ATTN_KEYS * 8];
+    split_block<8>(a, &s, q, p);
 }
 
 KERNEL(attention_split_wide, attention_args, ATTN_SPLIT_THREADS) {
-    SHARED float q[ATTN_MAX_D * 8];
-    SHARED float p[ATTN_SPLIT_CHUNKS * ATTN_KEYS * 8];
-    split_block<8>(a, q, p);
+    SHARED split_shared s;
+    SHARED float __attribute__((aligned(16))) q[ATTN_MAX_D * 8];
+    SHARED float p[ATTN_KEYS * 8];
+    split_block<8>(a, &s, q, p);
 }
 
 /* --- the merge, left to right -------------------------------------------------------------------------------------------

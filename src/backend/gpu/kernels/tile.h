@@ -309,8 +309,13 @@ enum { TILE_FLOAT_ZERO = 0 };
 DEVICE float tile_float(int32_t v) { return (float)v; }
 #endif
 
+/* The same number everywhere. gfx12: in registers, where an inline 0 would do as well: the instruction-set emulator that the
+ * tests run these kernels in does not know that form. */
 DEVICE tile_regs tile_fill(int32_t v) {
     tile_regs c;
+#if defined(TILE_WMMA_12)
+    asm("v_mov_b32 %0, %1" : "=v"(v) : "i"(0));
+#endif
     UNROLL for (int i = 0; i < TILE_SUMS; i++) c[i] = v;
     return c;
 }
