@@ -48,10 +48,10 @@ typedef struct {
 /* One weight for every expert: expert e's planes begin expert_stride[p] bytes after expert e - 1's. Row t of x meets the
  * experts route[t][slot]; y[t][slot * w.n_rows + r]. The vector kernels only: few tokens. */
 typedef struct {
-    gpu_weight w;                         /* of expert 0; n_rows of one expert; y_column 0 */
+    gpu_weight w; /* of expert 0; n_rows of one expert; y_column 0 */
     uint64_t expert_stride[LINEAR_PLANES];
-    GPU_PTR(const uint8_t) x;             /* rows of activations: quantised, or f32 */
-    GPU_PTR(const uint8_t) route;         /* rows of n_used {i32 expert, f32 weight} */
+    GPU_PTR(const uint8_t) x;     /* rows of activations: quantised, or f32 */
+    GPU_PTR(const uint8_t) route; /* rows of n_used {i32 expert, f32 weight} */
     GPU_PTR(float) y;
     uint32_t x_stride, route_stride, y_stride; /* bytes from row to row */
     uint32_t k, n_tok, n_used, n_expert;

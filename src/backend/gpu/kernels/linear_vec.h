@@ -15,14 +15,13 @@
 #include "linear_part.h"
 #include "vec_form.h"
 
-enum { VEC_AHEAD = 4 };
 /* C columns, R rows of a team. */
 template <vec_type T, uint32_t R, uint32_t C> struct vec_shared {
     typedef vec_form<T> F;
     static constexpr uint32_t rows = C == 1 ? LINEAR_VEC_ROWS : LINEAR_VEC4_ROWS, teams = rows / R;
     static constexpr uint32_t threads = teams * TEAM, outs = R * C;
-    static constexpr uint32_t steps = C == 1 ? VEC_AHEAD : 2, batch = steps * TEAM; /* blocks of 32 values */
-    static constexpr uint32_t stage = C == 1 ? 256 : F::super ? 128 : 64;           /* blocks of 32 values a column */
+    static constexpr uint32_t steps = C == 1 ? LOADS_AHEAD : 2, batch = steps * TEAM; /* blocks of 32 values */
+    static constexpr uint32_t stage = C == 1 ? 256 : F::super ? 128 : 64;             /* blocks of 32 values a column */
     static constexpr uint32_t flush = F::super ? batch / 8 : C == 1 ? 2 * TEAM : TEAM; /* blocks in a chain */
     static constexpr uint32_t factors = F::min ? 4 : 2;
     word4 lo[C][stage], hi[C][stage]; /* codes 0-15 and 16-31 of each block */
@@ -198,6 +197,7 @@ DEVICE void step_sums(int32_t isum[R * C][vec_shared<T, R, C>::steps], int32_t m
         const int32_t asum = vec_form<T>::sums ? s.sum[c][at] : 0;
         UNROLL for (uint32_t r = 0; r < R; r++)
             vec_sums<T>(isum[r * C + c][t], msum[r * C + c][t], q[r], l.w[r][t], lo, hi, asum);
+        keep_order();
     }
 }
 
@@ -213,7 +213,10 @@ DEVICE void super_factors(vec_shared<T, R, C> &s, vec_lane_state<T, R, C> &l, co
     const uint32_t mine = spread_block<steps>(), second = spread_out<steps, side>();
     const bool in = block0 / 8 + mine < j.n_blocks / 8, puts = (lane_in_team() & 7) < steps * side;
     UNROLL for (uint32_t i = 0; i < L::S::outs; i += side) {
-        const int32_t sum = spread_sum<steps, side>(isum + i), min = F::min ? spread_sum<steps, side>(msum + i) : 0;
+        keep_order();
+        const int32_t sum = spread_sum<steps, side>(isum + i);
+        keep_order();
+        const int32_t min = F::min ? spread_sum<steps, side>(msum + i) : 0;
         const uint32_t out = i + second, dm = l.d[C == 1 ? 0 : i / C];
         const float dx = s.scale[C == 1 ? 0 : out % C][staged / 8 + mine];
         const float d = from_f16((uint16_t)dm) * dx, m = -(from_f16((uint16_t)(dm >> 16)) * dx);
@@ -259,9 +262,6 @@ DEVICE void vec_batch(vec_shared<T, R, C> &s, vec_lane_state<T, R, C> &l, const 
     UNROLL for (uint32_t t = 0; t < S::steps; t++) {
         const uint32_t at = t * TEAM;
         step_sums<T, R, C>(isum, msum, s, l, j, staged + at, t);
-#if defined(__AMDGCN__)
-        asm volatile("" ::: "memory");
-#endif
         if constexpr (!vec_form<T>::super) {
             block_factors<T, R, C>(s, l, j, isum, block0 + at, staged + at, t);
             if ((at + TEAM) % S::flush == 0 && block0 + at + TEAM - S::flush < j.n_blocks) run_chains<T, R, C>(s, l);
