@@ -16,7 +16,7 @@ typedef struct {
     size_t args_bytes;
     graph_rows rows;
     gpu_shape_fn shape;
-    uint32_t param[4]; /* the shape function's */
+    uint32_t param[5]; /* the shape function's */
 } gpu_item_spec;
 
 /* The item's pointer is good until the next is added. */

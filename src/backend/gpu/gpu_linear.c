@@ -27,8 +27,8 @@ static void kernel_name(char out[64], const char *form, quant_type t) {
     out[n] = 0;
 }
 
-/* What the shape function of one item needs; by its param: index of the type, tiles of rows in the three units. */
-enum { PARAM_FLOAT, PARAM_VEC, PARAM_FEW, PARAM_MANY };
+/* What the shape function of one item needs; by its param: index of the type, tiles of rows in each form's unit. */
+enum { PARAM_FLOAT, PARAM_VEC, PARAM_VEC4, PARAM_FEW, PARAM_MANY };
 
 typedef struct {
     uint32_t threads, rows, cols;
@@ -36,7 +36,7 @@ typedef struct {
 
 static form_size size_of(uint32_t form, bool floats) {
     static const form_size sizes[2][3] = {
-        {{LINEAR_VEC4_THREADS, LINEAR_VEC_ROWS, 4},
+        {{LINEAR_VEC4_THREADS, LINEAR_VEC4_ROWS, 4},
          {LINEAR_MAT_FEW_THREADS, LINEAR_MAT_FEW_ROWS, LINEAR_MAT_FEW_COLS},
          {LINEAR_MAT_THREADS, LINEAR_MAT_ROWS, LINEAR_MAT_COLS}},
         {{LINEAR_VEC1_THREADS, LINEAR_VEC_FLOAT_ROWS, 4},
@@ -67,6 +67,7 @@ static void shape_linear(const gpu_backend *g, const gpu_item *i, const gpu_step
     *kernel = i->form[form];
     l->block = z.threads;
     l->grid[1] = gpu_ceil_div(rows, z.cols);
+    if (form == FORM_VEC4) l->grid[0] = i->param[PARAM_VEC4];
     if (form == FORM_VEC4) return;
     l->args_bytes = sizeof(linear_mat_args);
     l->grid[0] = gpu_ceil_div(rows, z.cols);
@@ -89,9 +90,10 @@ static void find_forms(gpu_backend *g, gpu_item *i, quant_type t) {
     }
 }
 
-static void set_params(uint32_t param[4], const linear_args *a, bool floats) {
+static void set_params(uint32_t param[5], const linear_args *a, bool floats) {
     param[PARAM_FLOAT] = floats;
     param[PARAM_VEC] = row_tiles(a, floats ? LINEAR_VEC_FLOAT_ROWS : LINEAR_VEC_ROWS);
+    param[PARAM_VEC4] = row_tiles(a, size_of(FORM_VEC4, floats).rows);
     param[PARAM_FEW] = row_tiles(a, size_of(FORM_FEW, floats).rows);
     param[PARAM_MANY] = row_tiles(a, size_of(FORM_MANY, floats).rows);
 }

@@ -102,7 +102,7 @@ struct gpu_item {
      * A grid of 0 is not launched. */
     void (*shape)(const gpu_backend *g, const gpu_item *i, const gpu_step *s, uint32_t rows, gpu_launch *l,
                   gpu_kernel *kernel);
-    uint32_t param[4];
+    uint32_t param[5];
     uint32_t n_fixups;
     gpu_fixup fixup[GPU_MAX_FIXUPS];
     const node *n; /* for messages */

@@ -48,10 +48,10 @@ typedef struct {
 /* One weight for every expert: expert e's planes begin expert_stride[p] bytes after expert e - 1's. Row t of x meets the
  * experts route[t][slot]; y[t][slot * w.n_rows + r]. The vector kernels only: few tokens. */
 typedef struct {
-    gpu_weight w;                         /* of expert 0; n_rows of one expert; y_column 0 */
+    gpu_weight w; /* of expert 0; n_rows of one expert; y_column 0 */
     uint64_t expert_stride[LINEAR_PLANES];
-    GPU_PTR(const uint8_t) x;             /* rows of activations: quantised, or f32 */
-    GPU_PTR(const uint8_t) route;         /* rows of n_used {i32 expert, f32 weight} */
+    GPU_PTR(const uint8_t) x;     /* rows of activations: quantised, or f32 */
+    GPU_PTR(const uint8_t) route; /* rows of n_used {i32 expert, f32 weight} */
     GPU_PTR(float) y;
     uint32_t x_stride, route_stride, y_stride; /* bytes from row to row */
     uint32_t k, n_tok, n_used, n_expert;
@@ -59,11 +59,12 @@ typedef struct {
 } linear_expert_args;
 
 /* Launch of the vector kernels: linear_vec1_<type> (one column), linear_vec4_<type> (up to 4 a block), linear_vec1_expert_.
- * Grid: x: of every part, its rows by LINEAR_VEC_ROWS (quantised) or LINEAR_VEC_FLOAT_ROWS (F32, F16, BF16), rounded up,
- * added; y: columns by 1 or by 4, rounded up; experts: n_tok * n_used. Block: LINEAR_VEC1_THREADS, LINEAR_VEC4_THREADS;
+ * Grid: x: of every part, its rows by LINEAR_VEC_ROWS (vec4: LINEAR_VEC4_ROWS) or LINEAR_VEC_FLOAT_ROWS (F32, F16, BF16), rounded
+ * up, added; y: columns by 1 or by 4, rounded up; experts: n_tok * n_used. Block: LINEAR_VEC1_THREADS, LINEAR_VEC4_THREADS;
  * the float ones LINEAR_VEC1_THREADS always. */
 enum {
     LINEAR_VEC_ROWS = 8,
+    LINEAR_VEC4_ROWS = 16,
     LINEAR_VEC_FLOAT_ROWS = 16,
     LINEAR_VEC1_THREADS = 128,
     LINEAR_VEC4_THREADS = 256

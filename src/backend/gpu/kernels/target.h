@@ -18,6 +18,7 @@
 #if defined(GPU_HOST)
 #include "simt.h" /* tests/simt: DEVICE, SHARED, KERNEL, lane and block numbers, barrier, shuffles */
 DEVICE void team_sync() { (void)team_xor(0, 1); }
+DEVICE void keep_order() {}
 DEVICE uint32_t uniform(uint32_t v) { return v; }
 #else
 
@@ -57,6 +58,8 @@ DEVICE void team_sync() {
     __builtin_amdgcn_fence(__ATOMIC_ACQ_REL, "wavefront");
     __builtin_amdgcn_wave_barrier();
 }
+/* What stands before it is scheduled before what follows: keeps registers from filling up with work begun early. */
+DEVICE void keep_order() { __builtin_amdgcn_sched_barrier(0); }
 /* v, which all lanes of the block hold alike: tells the compiler so. */
 DEVICE uint32_t uniform(uint32_t v) { return (uint32_t)__builtin_amdgcn_readfirstlane((int)v); }
 /* c + sum of the four products of signed bytes */
@@ -85,6 +88,7 @@ DEVICE void barrier() { __syncthreads(); }
 DEVICE int32_t team_xor(int32_t v, uint32_t mask) { return __nvvm_shfl_sync_bfly_i32(0xffffffffu, v, (int)mask, 31); }
 DEVICE int32_t team_get(int32_t v, uint32_t from) { return __nvvm_shfl_sync_idx_i32(0xffffffffu, v, (int)from, 31); }
 DEVICE void team_sync() { __nvvm_bar_warp_sync(0xffffffffu); }
+DEVICE void keep_order() {}
 DEVICE uint32_t uniform(uint32_t v) { return v; }
 /* LLVM's intrinsic by name, not asm: asm between loads would keep them from being joined into 16-byte ones. */
 __attribute__((device)) int32_t dp4a_signed(int32_t a, int32_t b, int32_t c) __asm("llvm.nvvm.idp4a.s.s");
@@ -95,6 +99,13 @@ DEVICE int32_t dot4(int32_t a, int32_t b, int32_t c) { return dp4a_signed(a, b, 
 #endif /* not the host */
 
 enum { TEAM = 32 };
+
+/* How many of its steps a vector kernel has under way at once: more where registers are many and memory is far. */
+#if defined(__NVPTX__) || (defined(GPU_HOST) && WAVE == 32)
+enum { LOADS_AHEAD = 4 };
+#else
+enum { LOADS_AHEAD = 2 };
+#endif
 
 /* A kernel whose registers should leave room for two blocks on a multiprocessor. */
 #if !defined(KERNEL_PAIR)
