@@ -32,7 +32,7 @@ template <class F_, int ROWS_, int COLS_, int THREADS_> struct mat_shape {
 
 template <class S> struct mat_shared {
     enum { SUPER = S::F::SUPER, MIN = S::F::MIN, SMALL = SUPER && (MIN || S::F::SUB != 0) };
-    word4 w[S::ROWS * TILE_CHUNKS], x[S::COLS * TILE_CHUNKS];
+    word4 w[S::ROWS * TILE_CHUNKS] __attribute__((aligned(128))), x[S::COLS * TILE_CHUNKS];
     word4 small[SMALL ? S::ROWS : 1];                                     /* plane 2, for Q2_K only the minima */
     word4 lo[SMALL && MIN ? S::COLS : 1], hi[SMALL && MIN ? S::COLS : 1]; /* sums of codes, where `small` has minima */
     float d[S::SCALES][S::ROWS], m[MIN ? S::SCALES : 1][S::ROWS];
@@ -194,12 +194,12 @@ template <class S> DEVICE void mat_stage(mat_shared<S> &s, const mat_fetched<S> 
         const uint32_t row = t / STAGE_BLOCKS + i * (S::THREADS / STAGE_BLOCKS), chunk = t % STAGE_BLOCKS * 2;
         word4 v[2];
         mat_unpack<F>(v, f.w[i]);
-        s.w[tile_at<TILE_CODES>(row, chunk)] = v[0];
-        s.w[tile_at<TILE_CODES>(row, chunk + 1)] = v[1];
+        s.w[tile_at(row, chunk)] = v[0];
+        s.w[tile_at(row, chunk + 1)] = v[1];
     }
     UNROLL for (int i = 0; i < S::X_LOADS; i++) {
         const uint32_t row = t / TILE_CHUNKS + i * (S::THREADS / TILE_CHUNKS);
-        s.x[tile_at<TILE_CODES>(row, t % TILE_CHUNKS)] = f.x[i];
+        s.x[tile_at(row, t % TILE_CHUNKS)] = f.x[i];
     }
     if constexpr (!F::SUPER) mat_stage_blocks<S>(s, f);
     if constexpr (F::SUPER) {
@@ -215,9 +215,13 @@ template <class S> struct mat_operands {
     tile_w w[S::MT];
     tile_x x[S::NT];
 };
-template <class S> DEVICE void mat_operands_load(mat_operands<S> &o, const mat_shared<S> &s, uint32_t t, uint32_t chunk) {
-    UNROLL for (int m = 0; m < S::MT; m++) o.w[m] = tile_load_w<TILE_CODES>(t % WAVE, s.w, mat_wave_row<S>(t) + m * TILE, chunk);
-    UNROLL for (int n = 0; n < S::NT; n++) o.x[n] = tile_load_x<TILE_CODES>(t % WAVE, s.x, mat_wave_col<S>(t) + n * TILE, chunk);
+/* Of block b of the stage; where: this lane's places among the weights and the columns. */
+template <class S> DEVICE void mat_operands_load(mat_operands<S> &o, const mat_shared<S> &s, const word2 &where, uint32_t b) {
+    UNROLL for (int m = 0; m < S::MT; m++) o.w[m] = tile_load_w(s.w, where[0], m, 2 * b);
+    UNROLL for (int n = 0; n < S::NT; n++) o.x[n] = tile_load_x(s.x, where[1], n, 2 * b);
+}
+template <class S> DEVICE word2 mat_where(uint32_t t) {
+    return {tile_place_w(t % WAVE, mat_wave_row<S>(t)), tile_place_x(t % WAVE, mat_wave_col<S>(t))};
 }
 
 /* sums += scale of each row, byte `at` of its word, times the tile's sums */
@@ -232,6 +236,7 @@ DEVICE void mat_add_scaled(tile_regs &sum, const tile_regs &c, const uint32_t *w
 template <class S> DEVICE void mat_multiply_super(mat_sums<S> &a, const mat_shared<S> &s, uint32_t t, uint32_t half) {
     typedef typename S::F F;
     enum { WORDS = F::SUB == 16 ? 2 : 1 }; /* scales of a row in a stage */
+    const word2 where = mat_where<S>(t);
     uint32_t sc[S::MT][WORDS][TILE_W];
     UNROLL for (int m = 0; m < S::MT; m++)
         UNROLL for (int w = 0; w < TILE_W; w++)
@@ -241,7 +246,7 @@ template <class S> DEVICE void mat_multiply_super(mat_sums<S> &a, const mat_shar
             }
     UNROLL for (uint32_t b = 0; b < STAGE_BLOCKS; b++) {
         mat_operands<S> o;
-        mat_operands_load<S>(o, s, t, 2 * b);
+        mat_operands_load<S>(o, s, where, b);
         UNROLL for (int m = 0; m < S::MT; m++) {
             UNROLL for (int n = 0; n < S::NT; n++) {
                 const tile_regs zero = tile_fill(0);
@@ -260,10 +265,10 @@ template <class S> DEVICE void mat_multiply_super(mat_sums<S> &a, const mat_shar
 
 /* sum_s mn[s] * asum[s] of a tile */
 template <class S> DEVICE tile_regs mat_minimum(const mat_shared<S> &s, uint32_t t, uint32_t row0, uint32_t col0) {
-    const tile_w mn = tile_load_w<TILE_SMALL>(t % WAVE, s.small, row0, 0);
+    const tile_w mn = tile_small_w(t % WAVE, s.small, row0);
     const tile_regs zero = tile_fill(0);
-    const tile_regs lo = tile_mma_half<0>(zero, mn, tile_load_x<TILE_SMALL>(t % WAVE, s.lo, col0, 0));
-    const tile_regs hi = tile_mma_half<0>(zero, mn, tile_load_x<TILE_SMALL>(t % WAVE, s.hi, col0, 0));
+    const tile_regs lo = tile_mma_half<0>(zero, mn, tile_small_x(t % WAVE, s.lo, col0));
+    const tile_regs hi = tile_mma_half<0>(zero, mn, tile_small_x(t % WAVE, s.hi, col0));
     return lo + hi * 64;
 }
 
@@ -289,10 +294,11 @@ template <class S> DEVICE void mat_finish_super(mat_sums<S> &a, const mat_shared
 }
 
 /* One block of 32 of the stage. */
-template <class S> DEVICE void mat_multiply_block(mat_sums<S> &a, const mat_shared<S> &s, uint32_t t, uint32_t b) {
+template <class S> DEVICE void mat_multiply_block(mat_sums<S> &a, const mat_shared<S> &s, uint32_t t, const word2 &where,
+                                                   uint32_t b) {
     typedef typename S::F F;
     mat_operands<S> o;
-    mat_operands_load<S>(o, s, t, 2 * b);
+    mat_operands_load<S>(o, s, where, b);
     UNROLL for (int m = 0; m < S::MT; m++)
         UNROLL for (int n = 0; n < S::NT; n++) {
             const tile_regs c = tile_mma(tile_fill(TILE_FLOAT_ZERO), o.w[m], o.x[n]);
@@ -313,8 +319,9 @@ template <class S> DEVICE void mat_multiply(mat_sums<S> &a, const mat_shared<S> 
         mat_multiply_super<S>(a, s, t, stage % 2);
         if (stage % 2 == 1) mat_finish_super<S>(a, s, made_here(t));
     } else {
+        const word2 where = mat_where<S>(t);
         UNROLL for (uint32_t b = 0; b < STAGE_BLOCKS; b++)
-            if (stage * STAGE_BLOCKS + b < n_block) mat_multiply_block<S>(a, s, t, b);
+            if (stage * STAGE_BLOCKS + b < n_block) mat_multiply_block<S>(a, s, t, where, b);
     }
 }
 
