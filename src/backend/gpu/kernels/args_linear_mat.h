@@ -34,4 +34,12 @@ GPU_SHARED_INLINE uint32_t linear_mat_expert_tiles(uint32_t n_picks, uint32_t n_
     return used + (n_picks - used) / tile_cols;
 }
 
+/* Whether the form of few columns is the faster one: where it has the weights read once or few times, or where the big tiles
+ * are too few to keep all multiprocessors busy (measured on an H200). n_rows: of the layer. */
+GPU_SHARED_INLINE uint32_t linear_mat_prefers_few(uint32_t n_rows, uint32_t n_cols, uint32_t n_units) {
+    const uint32_t rows = (n_rows + LINEAR_MAT_ROWS - 1) / LINEAR_MAT_ROWS;
+    const uint32_t cols = (n_cols + LINEAR_MAT_COLS - 1) / LINEAR_MAT_COLS;
+    return n_cols <= 2 * LINEAR_MAT_FEW_COLS || (uint64_t)rows * cols * 2 < n_units;
+}
+
 #endif

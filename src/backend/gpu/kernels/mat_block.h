@@ -21,10 +21,10 @@ enum { STAGE = 128, STAGE_BLOCKS = STAGE / 32 };
 template <class F_, int ROWS_, int COLS_, int THREADS_> struct mat_shape {
     typedef F_ F;
     enum { ROWS = ROWS_, COLS = COLS_, THREADS = THREADS_, WAVES = THREADS / WAVE };
-    enum { WAVES_X = COLS >= 32 ? 2 : 1, WAVES_W = WAVES / WAVES_X };         /* how waves share the block's tiles */
-    enum { MT = ROWS / TILE / WAVES_W, NT = COLS / TILE / WAVES_X };          /* tiles of a wave */
+    enum { WAVES_X = COLS >= 32 ? 2 : 1, WAVES_W = WAVES / WAVES_X }; /* how waves share the block's tiles */
+    enum { MT = ROWS / TILE / WAVES_W, NT = COLS / TILE / WAVES_X };  /* tiles of a wave */
     enum { W_LOADS = ROWS * STAGE_BLOCKS / THREADS, X_LOADS = COLS * TILE_CHUNKS / THREADS }; /* of a thread, a stage */
-    enum { SCALES = F::SUPER ? 1 : STAGE_BLOCKS };                            /* f32 scales of a row in shared memory */
+    enum { SCALES = F::SUPER ? 1 : STAGE_BLOCKS }; /* f32 scales of a row in shared memory */
     static_assert(W_LOADS * THREADS == ROWS * STAGE_BLOCKS && X_LOADS * THREADS == COLS * TILE_CHUNKS, "whole loads");
     static_assert(MT * WAVES_W * TILE == ROWS && NT * WAVES_X * TILE == COLS, "whole tiles");
     static_assert(ROWS + 2 * COLS <= THREADS, "one thread a row, two a column");
@@ -58,7 +58,8 @@ template <class S> struct mat_sums {
 
 /* Half `h` of a column's scales and sums: for super-blocks eight sums, and the scale of both halves; else two blocks' scales
  * and sums. */
-template <class S> DEVICE void mat_column_source(mat_sources<S> &src, const mat_place &p, const linear_mat_args &a, uint32_t i) {
+template <class S>
+DEVICE void mat_column_source(mat_sources<S> &src, const mat_place &p, const linear_mat_args &a, uint32_t i) {
     uint32_t slot;
     const uint32_t row = mat_x_row(p, a, i >> 1, &slot), per_scale = S::F::SUPER ? 256 : 32;
     src.side = row + gpu_act_sums(p.width) + slot * (p.k / 8) + (S::F::SUPER ? (i & 1) * 16 : 0);
@@ -66,7 +67,8 @@ template <class S> DEVICE void mat_column_source(mat_sources<S> &src, const mat_
 }
 
 template <class S> DEVICE void mat_open(mat_sources<S> &src, mat_place &p, const linear_mat_args &a) {
-    const uint32_t t = thread_x(), last = p.w.n_rows - 1 - p.row0; /* of the tile's rows; what is past it reads it again */
+    const uint32_t t = thread_x(),
+                   last = p.w.n_rows - 1 - p.row0; /* of the tile's rows; what is past it reads it again */
     UNROLL for (int i = 0; i < LINEAR_PLANES; i++) p.w.plane[i] += (uint64_t)p.row0 * p.w.stride[i];
     UNROLL for (int i = 0; i < S::W_LOADS; i++) {
         const uint32_t row = min32(t / STAGE_BLOCKS + i * (S::THREADS / STAGE_BLOCKS), last);
@@ -88,7 +90,8 @@ template <class S> DEVICE void mat_open(mat_sources<S> &src, mat_place &p, const
 }
 
 /* Scales of super-block `at`. */
-template <class S> DEVICE void mat_fetch_super(mat_fetched<S> &f, const mat_sources<S> &src, const mat_place &p, uint32_t at) {
+template <class S>
+DEVICE void mat_fetch_super(mat_fetched<S> &f, const mat_sources<S> &src, const mat_place &p, uint32_t at) {
     typedef typename S::F F;
     if (thread_x() < S::ROWS) {
         const uint8_t *d = p.w.plane[3] + at * (F::MIN ? 4 : 2) + src.side2;
@@ -101,7 +104,8 @@ template <class S> DEVICE void mat_fetch_super(mat_fetched<S> &f, const mat_sour
 }
 
 /* Scales of a stage's four blocks; a column's half has two. */
-template <class S> DEVICE void mat_fetch_blocks(mat_fetched<S> &f, const mat_sources<S> &src, const mat_place &p, uint32_t stage) {
+template <class S>
+DEVICE void mat_fetch_blocks(mat_fetched<S> &f, const mat_sources<S> &src, const mat_place &p, uint32_t stage) {
     typedef typename S::F F;
     if (thread_x() < S::ROWS) {
         if constexpr (F::MIN) f.side = *(const word4 *)(p.w.plane[3] + stage * 16 + src.side2);
@@ -118,14 +122,15 @@ template <class S> DEVICE void mat_fetch_blocks(mat_fetched<S> &f, const mat_sou
     }
 }
 
-template <class S> DEVICE void mat_fetch(mat_fetched<S> &f, const mat_sources<S> &src, const mat_place &p, uint32_t stage) {
+template <class S>
+DEVICE void mat_fetch(mat_fetched<S> &f, const mat_sources<S> &src, const mat_place &p, uint32_t stage) {
     typedef typename S::F F;
     const uint32_t t = thread_x(), last = p.k / 32 - 1, block = stage * STAGE_BLOCKS + t % STAGE_BLOCKS;
     const uint32_t chunk = stage * TILE_CHUNKS + t % TILE_CHUNKS;
     UNROLL for (int i = 0; i < S::W_LOADS; i++)
         mat_load<F>(f.w[i], p.w.plane, src.low[i], src.high[i], src.scales[i], F::SUPER ? block : min32(block, last));
-    UNROLL for (int i = 0; i < S::X_LOADS; i++)
-        f.x[i] = *(const word4 *)(p.x + (src.x[i] + (F::SUPER ? chunk : min32(chunk, 2 * last + 1)) * 16));
+    UNROLL for (int i = 0; i < S::X_LOADS; i++) f.x[i] =
+        *(const word4 *)(p.x + (src.x[i] + (F::SUPER ? chunk : min32(chunk, 2 * last + 1)) * 16));
     if constexpr (!F::SUPER) mat_fetch_blocks<S>(f, src, p, stage);
     if constexpr (F::SUPER) {
         if (stage % 2 == 0) mat_fetch_super<S>(f, src, p, stage / 2);
@@ -216,7 +221,8 @@ template <class S> struct mat_operands {
     tile_x x[S::NT];
 };
 /* Of block b of the stage; where: this lane's places among the weights and the columns. */
-template <class S> DEVICE void mat_operands_load(mat_operands<S> &o, const mat_shared<S> &s, const word2 &where, uint32_t b) {
+template <class S>
+DEVICE void mat_operands_load(mat_operands<S> &o, const mat_shared<S> &s, const word2 &where, uint32_t b) {
     UNROLL for (int m = 0; m < S::MT; m++) o.w[m] = tile_load_w(s.w, where[0], m, 2 * b);
     UNROLL for (int n = 0; n < S::NT; n++) o.x[n] = tile_load_x(s.x, where[1], n, 2 * b);
 }
@@ -238,12 +244,11 @@ template <class S> DEVICE void mat_multiply_super(mat_sums<S> &a, const mat_shar
     enum { WORDS = F::SUB == 16 ? 2 : 1 }; /* scales of a row in a stage */
     const word2 where = mat_where<S>(t);
     uint32_t sc[S::MT][WORDS][TILE_W];
-    UNROLL for (int m = 0; m < S::MT; m++)
-        UNROLL for (int w = 0; w < TILE_W; w++)
-            UNROLL for (int i = 0; i < WORDS && F::SUB != 0; i++) {
-                const uint32_t *row = (const uint32_t *)&s.small[mat_wave_row<S>(t) + m * TILE + tile_row(t % WAVE, w)];
-                sc[m][i][w] = row[half * WORDS + i];
-            }
+    UNROLL for (int m = 0; m < S::MT; m++) UNROLL for (int w = 0; w < TILE_W; w++)
+        UNROLL for (int i = 0; i < WORDS && F::SUB != 0; i++) {
+        const uint32_t *row = (const uint32_t *)&s.small[mat_wave_row<S>(t) + m * TILE + tile_row(t % WAVE, w)];
+        sc[m][i][w] = row[half * WORDS + i];
+    }
     UNROLL for (uint32_t b = 0; b < STAGE_BLOCKS; b++) {
         mat_operands<S> o;
         mat_operands_load<S>(o, s, where, b);
@@ -275,42 +280,38 @@ template <class S> DEVICE tile_regs mat_minimum(const mat_shared<S> &s, uint32_t
 /* The end of a super-block: its integers go into the f32 sums. */
 template <class S> DEVICE void mat_finish_super(mat_sums<S> &a, const mat_shared<S> &s, uint32_t t) {
     typedef typename S::F F;
-    UNROLL for (int m = 0; m < S::MT; m++)
-        UNROLL for (int n = 0; n < S::NT; n++) {
-            const uint32_t row0 = mat_wave_row<S>(t) + m * TILE, col0 = mat_wave_col<S>(t) + n * TILE;
-            tile_regs least = tile_fill(0);
-            if constexpr (F::MIN) least = mat_minimum<S>(s, t, row0, col0);
-            UNROLL for (int w = 0; w < TILE_W; w++)
-                UNROLL for (int x = 0; x < TILE_X; x++) {
-                    const int i = w * TILE_X + x;
-                    const uint32_t row = row0 + tile_row(t % WAVE, w);
-                    const float dx = s.dx[0][col0 + tile_col(t % WAVE, x)];
-                    const int32_t isum = F::SIGN < 0 ? -a.i[m][n][i] : a.i[m][n][i];
-                    a.f[m][n][i] = fma32(s.d[0][row] * dx, (float)isum, a.f[m][n][i]);
-                    if constexpr (F::MIN) a.f[m][n][i] = fma32(-(s.m[0][row] * dx), (float)least[i], a.f[m][n][i]);
-                }
-            a.i[m][n] = tile_fill(0);
+    UNROLL for (int m = 0; m < S::MT; m++) UNROLL for (int n = 0; n < S::NT; n++) {
+        const uint32_t row0 = mat_wave_row<S>(t) + m * TILE, col0 = mat_wave_col<S>(t) + n * TILE;
+        tile_regs least = tile_fill(0);
+        if constexpr (F::MIN) least = mat_minimum<S>(s, t, row0, col0);
+        UNROLL for (int w = 0; w < TILE_W; w++) UNROLL for (int x = 0; x < TILE_X; x++) {
+            const int i = w * TILE_X + x;
+            const uint32_t row = row0 + tile_row(t % WAVE, w);
+            const float dx = s.dx[0][col0 + tile_col(t % WAVE, x)];
+            const int32_t isum = F::SIGN < 0 ? -a.i[m][n][i] : a.i[m][n][i];
+            a.f[m][n][i] = fma32(s.d[0][row] * dx, (float)isum, a.f[m][n][i]);
+            if constexpr (F::MIN) a.f[m][n][i] = fma32(-(s.m[0][row] * dx), (float)least[i], a.f[m][n][i]);
         }
+        a.i[m][n] = tile_fill(0);
+    }
 }
 
 /* One block of 32 of the stage. */
-template <class S> DEVICE void mat_multiply_block(mat_sums<S> &a, const mat_shared<S> &s, uint32_t t, const word2 &where,
-                                                   uint32_t b) {
+template <class S>
+DEVICE void mat_multiply_block(mat_sums<S> &a, const mat_shared<S> &s, uint32_t t, const word2 &where, uint32_t b) {
     typedef typename S::F F;
     mat_operands<S> o;
     mat_operands_load<S>(o, s, where, b);
-    UNROLL for (int m = 0; m < S::MT; m++)
-        UNROLL for (int n = 0; n < S::NT; n++) {
-            const tile_regs c = tile_mma(tile_fill(TILE_FLOAT_ZERO), o.w[m], o.x[n]);
-            UNROLL for (int w = 0; w < TILE_W; w++)
-                UNROLL for (int x = 0; x < TILE_X; x++) {
-                    const int i = w * TILE_X + x;
-                    const uint32_t row = mat_wave_row<S>(t) + m * TILE + tile_row(t % WAVE, w);
-                    const uint32_t col = mat_wave_col<S>(t) + n * TILE + tile_col(t % WAVE, x);
-                    a.f[m][n][i] = fma32(s.d[b][row] * s.dx[b][col], tile_float(c[i]), a.f[m][n][i]);
-                    if constexpr (F::MIN) a.f[m][n][i] = fma32(s.m[b][row], s.xs[b][col], a.f[m][n][i]);
-                }
+    UNROLL for (int m = 0; m < S::MT; m++) UNROLL for (int n = 0; n < S::NT; n++) {
+        const tile_regs c = tile_mma(tile_fill(TILE_FLOAT_ZERO), o.w[m], o.x[n]);
+        UNROLL for (int w = 0; w < TILE_W; w++) UNROLL for (int x = 0; x < TILE_X; x++) {
+            const int i = w * TILE_X + x;
+            const uint32_t row = mat_wave_row<S>(t) + m * TILE + tile_row(t % WAVE, w);
+            const uint32_t col = mat_wave_col<S>(t) + n * TILE + tile_col(t % WAVE, x);
+            a.f[m][n][i] = fma32(s.d[b][row] * s.dx[b][col], tile_float(c[i]), a.f[m][n][i]);
+            if constexpr (F::MIN) a.f[m][n][i] = fma32(s.m[b][row], s.xs[b][col], a.f[m][n][i]);
         }
+    }
 }
 
 template <class S> DEVICE void mat_multiply(mat_sums<S> &a, const mat_shared<S> &s, uint32_t stage, uint32_t n_block) {
@@ -320,27 +321,25 @@ template <class S> DEVICE void mat_multiply(mat_sums<S> &a, const mat_shared<S> 
         if (stage % 2 == 1) mat_finish_super<S>(a, s, made_here(t));
     } else {
         const word2 where = mat_where<S>(t);
-        UNROLL for (uint32_t b = 0; b < STAGE_BLOCKS; b++)
-            if (stage * STAGE_BLOCKS + b < n_block) mat_multiply_block<S>(a, s, t, where, b);
+        UNROLL for (uint32_t b = 0; b < STAGE_BLOCKS; b++) if (stage * STAGE_BLOCKS + b < n_block)
+            mat_multiply_block<S>(a, s, t, where, b);
     }
 }
 
 template <class S> DEVICE void mat_write(const mat_sums<S> &sums, const mat_place &p, const linear_mat_args &a) {
     const uint32_t t = made_here(thread_x());
     const uint8_t *residual = (const uint8_t *)a.lin.residual;
-    UNROLL for (int n = 0; n < S::NT; n++)
-        UNROLL for (int x = 0; x < TILE_X; x++) {
-            const uint32_t col = p.col0 + mat_wave_col<S>(t) + n * TILE + tile_col(t % WAVE, x);
-            if (col >= p.n_cols) continue;
-            float *y = mat_y(p, a, col);
-            const float *add = (const float *)(residual + (uint64_t)col * a.lin.residual_stride) + p.w.y_column;
-            UNROLL for (int m = 0; m < S::MT; m++)
-                UNROLL for (int w = 0; w < TILE_W; w++) {
-                    const uint32_t row = p.row0 + mat_wave_row<S>(t) + m * TILE + tile_row(t % WAVE, w);
-                    const float v = sums.f[m][n][w * TILE_X + x];
-                    if (row < p.w.n_rows) y[row] = residual ? v + add[row] : v;
-                }
+    UNROLL for (int n = 0; n < S::NT; n++) UNROLL for (int x = 0; x < TILE_X; x++) {
+        const uint32_t col = p.col0 + mat_wave_col<S>(t) + n * TILE + tile_col(t % WAVE, x);
+        if (col >= p.n_cols) continue;
+        float *y = mat_y(p, a, col);
+        const float *add = (const float *)(residual + (uint64_t)col * a.lin.residual_stride) + p.w.y_column;
+        UNROLL for (int m = 0; m < S::MT; m++) UNROLL for (int w = 0; w < TILE_W; w++) {
+            const uint32_t row = p.row0 + mat_wave_row<S>(t) + m * TILE + tile_row(t % WAVE, w);
+            const float v = sums.f[m][n][w * TILE_X + x];
+            if (row < p.w.n_rows) y[row] = residual ? v + add[row] : v;
         }
+    }
 }
 
 template <class S> DEVICE void mat_run(mat_shared<S> &s, const linear_mat_args &args) {
@@ -352,11 +351,10 @@ template <class S> DEVICE void mat_run(mat_shared<S> &s, const linear_mat_args &
     mat_sums<S> a;
     mat_open<S>(src, p, args);
     mat_fetch<S>(f, src, p, 0);
-    UNROLL for (int m = 0; m < S::MT; m++)
-        UNROLL for (int n = 0; n < S::NT; n++) {
-            UNROLL for (int i = 0; i < TILE_SUMS; i++) a.f[m][n][i] = 0.0f;
-            if constexpr (S::F::SUPER) a.i[m][n] = tile_fill(0);
-        }
+    UNROLL for (int m = 0; m < S::MT; m++) UNROLL for (int n = 0; n < S::NT; n++) {
+        UNROLL for (int i = 0; i < TILE_SUMS; i++) a.f[m][n][i] = 0.0f;
+        if constexpr (S::F::SUPER) a.i[m][n] = tile_fill(0);
+    }
     _Pragma("unroll 1") for (uint32_t stage = 0; stage < n_stage; stage++) {
         barrier();
         mat_stage<S>(s, f, stage);

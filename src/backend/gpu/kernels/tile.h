@@ -203,7 +203,9 @@ DEVICE void tile_ldmatrix(uint32_t r[4], const word4 *lds, uint32_t bytes) {
 }
 DEVICE uint32_t tile_x_row(uint32_t lane) { return (lane & 7) + (lane >> 4) * 8; }
 DEVICE uint32_t tile_place_w(uint32_t lane, uint32_t row0) { return tile_place(row0 + (lane & 15), lane >> 4); }
-DEVICE uint32_t tile_place_x(uint32_t lane, uint32_t row0) { return tile_place(row0 + tile_x_row(lane), lane >> 3 & 1); }
+DEVICE uint32_t tile_place_x(uint32_t lane, uint32_t row0) {
+    return tile_place(row0 + tile_x_row(lane), lane >> 3 & 1);
+}
 DEVICE tile_w tile_load_w(const word4 *lds, uint32_t place, uint32_t tile, uint32_t chunk) {
     tile_w t;
     tile_ldmatrix(t.r, lds, (place ^ chunk * 16) + tile * TILE_BYTES);
