@@ -73,6 +73,8 @@ DEVICE int32_t dot4(int32_t a, int32_t b, int32_t c) {
 #elif defined(__NVPTX__)
 #define KERNEL(name, args_type, max_threads) \
     extern "C" __attribute__((global, launch_bounds(max_threads))) void name(const args_type a)
+#define KERNEL_PAIR(name, args_type, max_threads) \
+    extern "C" __attribute__((global, launch_bounds(max_threads, 2))) void name(const args_type a)
 #define WAVE 32
 
 DEVICE uint32_t thread_x() { return __nvvm_read_ptx_sreg_tid_x(); }
@@ -93,6 +95,11 @@ DEVICE int32_t dot4(int32_t a, int32_t b, int32_t c) { return dp4a_signed(a, b, 
 #endif /* not the host */
 
 enum { TEAM = 32 };
+
+/* A kernel whose registers should leave room for two blocks on a multiprocessor. */
+#if !defined(KERNEL_PAIR)
+#define KERNEL_PAIR KERNEL
+#endif
 
 DEVICE uint32_t lane_in_team() { return thread_x() & 31u; }
 DEVICE uint32_t team_in_block() { return thread_x() >> 5; }
