@@ -41,7 +41,8 @@ static void launch_forms(check_rig *r, const shape *c, linear_mat_args *a, const
         uint32_t tiles = 0;
         for (uint32_t p = 0; p < c->n_parts; p++) tiles += (c->n_rows[p] + f->rows - 1) / f->rows;
         a->lin.y = check_put(r, NULL, n_y * 4);
-        check_launch(r, file_of(c->type), name, (c->n_cols + f->cols - 1) / f->cols, tiles, 1, f->threads, a, sizeof *a);
+        check_launch(r, file_of(c->type), name, (c->n_cols + f->cols - 1) / f->cols, tiles, 1, f->threads, a,
+                     sizeof *a);
         float *got = take(n_y * 4);
         check_get(r, got, a->lin.y, n_y * 4);
         check_floats(r, name, got, want, n_y, "k %u, rows %u of %u parts, %u columns, %s%s", c->k, a->lin.n_rows,
@@ -114,7 +115,8 @@ static void make_picks(const moe *m, uint32_t *first, uint32_t *pick, uint32_t *
     free(choice);
 }
 
-static void launch_experts(check_rig *r, quant_type t, const moe *m, linear_mat_args *a, const float *want, size_t n_y) {
+static void launch_experts(check_rig *r, quant_type t, const moe *m, linear_mat_args *a, const float *want,
+                           size_t n_y) {
     for (uint32_t i = 0; i < forms_of(t); i++) {
         const form *f = form_of(t, i);
         char name[64];
@@ -144,7 +146,8 @@ static void check_experts(check_rig *r, quant_type t, const moe *m) {
     for (uint32_t i = 0; i < n; i++) {
         const uint32_t tok = pick[i] / m->n_used, slot = pick[i] % m->n_used;
         reference(want + (size_t)tok * width + (size_t)slot * m->n_rows, width, &w,
-                  rows + (size_t)of[i] * m->n_rows * w.row_bytes, m->n_rows, &in, m->per_slot ? slot * m->k : 0, tok, 1);
+                  rows + (size_t)of[i] * m->n_rows * w.row_bytes, m->n_rows, &in, m->per_slot ? slot * m->k : 0, tok,
+                  1);
     }
     linear_mat_args a = {.n_expert = m->n_expert, .n_used = m->n_used, .per_slot = m->per_slot};
     put_planes(r, &w, rows, (size_t)m->n_expert * m->n_rows, a.lin.part[0].plane);
@@ -211,8 +214,8 @@ static void time_one(check_rig *r, quant_type t, uint32_t k, uint32_t n_rows, ui
     l->x_stride = quantised(t) ? gpu_act_bytes(k, 32) : k * 4;
     l->x = check_put(r, NULL, (size_t)l->x_stride * n_cols);
     l->y = check_put(r, NULL, (size_t)n_rows * n_cols * 4);
-    const double ms = check_time(r, file_of(t), name, (n_cols + f->cols - 1) / f->cols, (n_rows + f->rows - 1) / f->rows,
-                                 1, f->threads, &a, sizeof a, 20);
+    const double ms = check_time(r, file_of(t), name, (n_cols + f->cols - 1) / f->cols,
+                                 (n_rows + f->rows - 1) / f->rows, 1, f->threads, &a, sizeof a, 20);
     if (ms > 0)
         printf("%s %u x %u, %u columns: %.1f us, %.1f TOPS, %.0f GB/s\n", name, n_rows, k, n_cols, ms * 1e3,
                2e-9 * k * n_rows * n_cols / ms, bytes / ms * 1e-6);

@@ -87,7 +87,7 @@ uint8_t *make_rows(const gpu_weight_planes *w, size_t n_rows, spirit s) {
 
 /* The planes on the device; place[p] from its first row on. */
 void put_planes(check_rig *r, const gpu_weight_planes *w, const uint8_t *rows, size_t n_rows,
-                       gpu_addr place[LINEAR_PLANES]) {
+                gpu_addr place[LINEAR_PLANES]) {
     uint8_t *plane[LINEAR_PLANES];
     for (int p = 0; p < LINEAR_PLANES; p++) plane[p] = take(n_rows * w->stride[p]);
     gpu_weight_pack_rows(w, plane, rows, n_rows);
@@ -160,7 +160,7 @@ void free_input(input *in) {
 
 /* y[c * y_stride + r] for columns [col0, col0 + n_col) of the first `k` values from `first` on. */
 void reference(float *y, size_t y_stride, const gpu_weight_planes *w, const uint8_t *rows, uint32_t n_rows,
-                      const input *in, uint32_t first, uint32_t col0, uint32_t n_col) {
+               const input *in, uint32_t first, uint32_t col0, uint32_t n_col) {
     if (!quantised(w->type)) {
         linear_float_ref(y, y_stride, rows, w->type, w->row_bytes, n_rows, in->x + (size_t)col0 * in->k + first, in->k,
                          n_col, w->k);

@@ -16,8 +16,8 @@ bool quantised(quant_type t);
 typedef enum { EVERYDAY, EXTREME, NOT_FINITE } spirit;
 const char *spirit_name(spirit s);
 
-uint32_t draw(void);    /* 32 random bits */
-void *take(size_t n);   /* zeros */
+uint32_t draw(void);         /* 32 random bits */
+void *take(size_t n);        /* zeros */
 float *nan_floats(size_t n); /* as the device's memory starts */
 
 /* n_rows rows as filed. */

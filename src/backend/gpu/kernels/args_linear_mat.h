@@ -4,7 +4,8 @@
  *
  * A launch: block = the form's threads, grid[0] = tiles of columns, grid[1] = tiles of rows of all parts (each part begins a
  * tile of its own), grid[2] = 1. With experts the tiles of columns are at most linear_mat_expert_tiles; blocks past what
- * `first` says do nothing. x rows and x_stride are multiples of 16 bytes. */
+ * `first` says do nothing. x rows and x_stride are multiples of 16 bytes, all of x less
+ * than 4 GiB. */
 #ifndef ROCMFORGE_BACKEND_GPU_KERNELS_ARGS_LINEAR_MAT_H
 #define ROCMFORGE_BACKEND_GPU_KERNELS_ARGS_LINEAR_MAT_H
 
@@ -31,6 +32,14 @@ typedef struct {
 GPU_SHARED_INLINE uint32_t linear_mat_expert_tiles(uint32_t n_picks, uint32_t n_expert, uint32_t tile_cols) {
     const uint32_t used = n_picks < n_expert ? n_picks : n_expert;
     return used + (n_picks - used) / tile_cols;
+}
+
+/* Whether the form of few columns is the faster one: where it has the weights read once or few times, or where the big tiles
+ * are too few to keep all multiprocessors busy (measured on an H200). n_rows: of the layer. */
+GPU_SHARED_INLINE uint32_t linear_mat_prefers_few(uint32_t n_rows, uint32_t n_cols, uint32_t n_units) {
+    const uint32_t rows = (n_rows + LINEAR_MAT_ROWS - 1) / LINEAR_MAT_ROWS;
+    const uint32_t cols = (n_cols + LINEAR_MAT_COLS - 1) / LINEAR_MAT_COLS;
+    return n_cols <= 2 * LINEAR_MAT_FEW_COLS || (uint64_t)rows * cols * 2 < n_units;
 }
 
 #endif

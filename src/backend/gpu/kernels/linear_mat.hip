@@ -5,7 +5,7 @@ KERNEL_PAIR(linear_mat_q4_0, linear_mat_args, LINEAR_MAT_THREADS) { mat_many<for
 KERNEL_PAIR(linear_mat_q4_1, linear_mat_args, LINEAR_MAT_THREADS) { mat_many<form_q4_1>(a); }
 KERNEL_PAIR(linear_mat_q5_0, linear_mat_args, LINEAR_MAT_THREADS) { mat_many<form_q5_0>(a); }
 KERNEL_PAIR(linear_mat_q5_1, linear_mat_args, LINEAR_MAT_THREADS) { mat_many<form_q5_1>(a); }
-KERNEL_PAIR(linear_mat_q8_0, linear_mat_args, LINEAR_MAT_THREADS) { mat_many<form_q8_0>(a); }
+KERNEL(linear_mat_q8_0, linear_mat_args, LINEAR_MAT_THREADS) { mat_many<form_q8_0>(a); }
 
 KERNEL(linear_mat_few_q4_0, linear_mat_args, LINEAR_MAT_FEW_THREADS) { mat_few<form_q4_0>(a); }
 KERNEL(linear_mat_few_q4_1, linear_mat_args, LINEAR_MAT_FEW_THREADS) { mat_few<form_q4_1>(a); }

@@ -5,13 +5,19 @@
  * j the sums of k mod 16 = j. args_linear_mat.h says how to launch. */
 #include "mat_place.h"
 
-enum { FLOAT_STAGE = 64, FLOAT_PITCH = FLOAT_STAGE + 2, FLOAT_SIDE = 8, FLOAT_GROUPS = LINEAR_MAT_FLOAT_COLS / FLOAT_SIDE };
+enum {
+    FLOAT_STAGE = 64,
+    FLOAT_PITCH = FLOAT_STAGE + 2,
+    FLOAT_SIDE = 8,
+    FLOAT_GROUPS = LINEAR_MAT_FLOAT_COLS / FLOAT_SIDE
+};
 enum float_type { F32, F16, BF16 };
 
 struct float_shape {
     enum { ROWS = LINEAR_MAT_FLOAT_ROWS, COLS = LINEAR_MAT_FLOAT_COLS, THREADS = LINEAR_MAT_FLOAT_THREADS };
 };
-static_assert((int)float_shape::THREADS * 4 == (int)float_shape::ROWS * (int)float_shape::COLS, "8 x 8 by sixteen lanes");
+static_assert((int)float_shape::THREADS * 4 == (int)float_shape::ROWS * (int)float_shape::COLS,
+              "8 x 8 by sixteen lanes");
 
 struct float_shared {
     float w[float_shape::ROWS][FLOAT_PITCH], x[float_shape::COLS][FLOAT_PITCH];
@@ -34,13 +40,14 @@ DEVICE void float_stage(float_shared &s, const mat_place &p, const linear_mat_ar
     }
     for (uint32_t c = thread_x() / FLOAT_STAGE; c < float_shape::COLS; c += float_shape::THREADS / FLOAT_STAGE) {
         uint32_t slot;
-        const float *x = (const float *)mat_x_row(p, a, c, &slot);
-        s.x[c][at] = x[(uint64_t)slot * p.k + k0 + at];
+        const uint32_t row = mat_x_row(p, a, c, &slot);
+        s.x[c][at] = *(const float *)(p.x + row + (uint64_t)(slot * p.k + k0 + at) * 4);
     }
 }
 
 /* One value for each partial sum. */
-DEVICE void float_step(float acc[FLOAT_SIDE][FLOAT_SIDE], const float_shared &s, uint32_t row, uint32_t col, uint32_t at) {
+DEVICE void float_step(float acc[FLOAT_SIDE][FLOAT_SIDE], const float_shared &s, uint32_t row, uint32_t col,
+                       uint32_t at) {
     float w[FLOAT_SIDE];
     UNROLL for (uint32_t r = 0; r < FLOAT_SIDE; r++) w[r] = s.w[row + r][at];
     UNROLL for (uint32_t c = 0; c < FLOAT_SIDE; c++) {

@@ -21,10 +21,10 @@ enum { STAGE = 128, STAGE_BLOCKS = STAGE / 32 };
 template <class F_, int ROWS_, int COLS_, int THREADS_> struct mat_shape {
     typedef F_ F;
     enum { ROWS = ROWS_, COLS = COLS_, THREADS = THREADS_, WAVES = THREADS / WAVE };
-    enum { WAVES_X = COLS >= 32 ? 2 : 1, WAVES_W = WAVES / WAVES_X };         /* how waves share the block's tiles */
-    enum { MT = ROWS / TILE / WAVES_W, NT = COLS / TILE / WAVES_X };          /* tiles of a wave */
+    enum { WAVES_X = COLS >= 32 ? 2 : 1, WAVES_W = WAVES / WAVES_X }; /* how waves share the block's tiles */
+    enum { MT = ROWS / TILE / WAVES_W, NT = COLS / TILE / WAVES_X };  /* tiles of a wave */
     enum { W_LOADS = ROWS * STAGE_BLOCKS / THREADS, X_LOADS = COLS * TILE_CHUNKS / THREADS }; /* of a thread, a stage */
-    enum { SCALES = F::SUPER ? 1 : STAGE_BLOCKS };                            /* f32 scales of a row in shared memory */
+    enum { SCALES = F::SUPER ? 1 : STAGE_BLOCKS }; /* f32 scales of a row in shared memory */
     static_assert(W_LOADS * THREADS == ROWS * STAGE_BLOCKS && X_LOADS * THREADS == COLS * TILE_CHUNKS, "whole loads");
     static_assert(MT * WAVES_W * TILE == ROWS && NT * WAVES_X * TILE == COLS, "whole tiles");
     static_assert(ROWS + 2 * COLS <= THREADS, "one thread a row, two a column");
@@ -32,7 +32,7 @@ template <class F_, int ROWS_, int COLS_, int THREADS_> struct mat_shape {
 
 template <class S> struct mat_shared {
     enum { SUPER = S::F::SUPER, MIN = S::F::MIN, SMALL = SUPER && (MIN || S::F::SUB != 0) };
-    word4 w[S::ROWS * TILE_CHUNKS], x[S::COLS * TILE_CHUNKS];
+    word4 w[S::ROWS * TILE_CHUNKS] __attribute__((aligned(128))), x[S::COLS * TILE_CHUNKS];
     word4 small[SMALL ? S::ROWS : 1];                                     /* plane 2, for Q2_K only the minima */
     word4 lo[SMALL && MIN ? S::COLS : 1], hi[SMALL && MIN ? S::COLS : 1]; /* sums of codes, where `small` has minima */
     float d[S::SCALES][S::ROWS], m[MIN ? S::SCALES : 1][S::ROWS];
@@ -46,8 +46,9 @@ template <class S> struct mat_fetched {
     word4 x[S::X_LOADS], side;
     uint32_t side2;
 };
+/* In bytes from where the tile's rows begin in their planes, and from x: less than 4 GiB. */
 template <class S> struct mat_sources {
-    const uint8_t *low[S::W_LOADS], *high[S::W_LOADS], *scales[S::W_LOADS], *x[S::X_LOADS], *side, *side2;
+    uint32_t low[S::W_LOADS], high[S::W_LOADS], scales[S::W_LOADS], x[S::X_LOADS], side, side2;
 };
 
 template <class S> struct mat_sums {
@@ -57,77 +58,82 @@ template <class S> struct mat_sums {
 
 /* Half `h` of a column's scales and sums: for super-blocks eight sums, and the scale of both halves; else two blocks' scales
  * and sums. */
-template <class S> DEVICE void mat_column_source(mat_sources<S> &src, const mat_place &p, const linear_mat_args &a, uint32_t i) {
+template <class S>
+DEVICE void mat_column_source(mat_sources<S> &src, const mat_place &p, const linear_mat_args &a, uint32_t i) {
     uint32_t slot;
-    const uint8_t *row = mat_x_row(p, a, i >> 1, &slot);
-    const uint32_t per_scale = S::F::SUPER ? 256 : 32;
-    src.side = row + gpu_act_sums(p.width) + (uint64_t)slot * (p.k / 8) + (S::F::SUPER ? (i & 1) * 16 : 0);
-    src.side2 = row + gpu_act_scales(p.width) + (uint64_t)slot * (p.k / per_scale * 4);
+    const uint32_t row = mat_x_row(p, a, i >> 1, &slot), per_scale = S::F::SUPER ? 256 : 32;
+    src.side = row + gpu_act_sums(p.width) + slot * (p.k / 8) + (S::F::SUPER ? (i & 1) * 16 : 0);
+    src.side2 = row + gpu_act_scales(p.width) + slot * (p.k / per_scale * 4);
 }
 
-template <class S> DEVICE void mat_open(mat_sources<S> &src, const mat_place &p, const linear_mat_args &a) {
-    const uint32_t t = thread_x();
+template <class S> DEVICE void mat_open(mat_sources<S> &src, mat_place &p, const linear_mat_args &a) {
+    const uint32_t t = thread_x(),
+                   last = p.w.n_rows - 1 - p.row0; /* of the tile's rows; what is past it reads it again */
+    UNROLL for (int i = 0; i < LINEAR_PLANES; i++) p.w.plane[i] += (uint64_t)p.row0 * p.w.stride[i];
     UNROLL for (int i = 0; i < S::W_LOADS; i++) {
-        const uint64_t row = min32(p.row0 + t / STAGE_BLOCKS + i * (S::THREADS / STAGE_BLOCKS), p.w.n_rows - 1);
-        src.low[i] = p.w.plane[0] + row * p.w.stride[0];
-        src.high[i] = p.w.plane[1] + row * p.w.stride[1];
-        src.scales[i] = p.w.plane[2] + row * p.w.stride[2];
+        const uint32_t row = min32(t / STAGE_BLOCKS + i * (S::THREADS / STAGE_BLOCKS), last);
+        src.low[i] = row * p.w.stride[0];
+        src.high[i] = row * p.w.stride[1];
+        src.scales[i] = row * p.w.stride[2];
     }
     UNROLL for (int i = 0; i < S::X_LOADS; i++) {
         uint32_t slot;
         src.x[i] = mat_x_row(p, a, t / TILE_CHUNKS + i * (S::THREADS / TILE_CHUNKS), &slot);
-        src.x[i] += (uint64_t)slot * p.k;
+        src.x[i] += slot * p.k;
     }
     if (t < S::ROWS) {
-        const uint64_t row = min32(p.row0 + t, p.w.n_rows - 1);
-        src.side = p.w.plane[2] + row * p.w.stride[2];
-        src.side2 = p.w.plane[3] + row * p.w.stride[3];
+        src.side = min32(t, last) * p.w.stride[2];
+        src.side2 = min32(t, last) * p.w.stride[3];
     } else {
         mat_column_source<S>(src, p, a, min32(t - S::ROWS, 2 * S::COLS - 1));
     }
 }
 
 /* Scales of super-block `at`. */
-template <class S> DEVICE void mat_fetch_super(mat_fetched<S> &f, const mat_sources<S> &src, uint32_t at) {
+template <class S>
+DEVICE void mat_fetch_super(mat_fetched<S> &f, const mat_sources<S> &src, const mat_place &p, uint32_t at) {
     typedef typename S::F F;
     if (thread_x() < S::ROWS) {
-        if constexpr (F::MIN || F::SUB != 0) f.side = *(const word4 *)(src.side + at * 16);
-        f.side2 = F::MIN ? *(const uint32_t *)(src.side2 + at * 4) : *(const uint16_t *)(src.side2 + at * 2);
+        const uint8_t *d = p.w.plane[3] + at * (F::MIN ? 4 : 2) + src.side2;
+        if constexpr (F::MIN || F::SUB != 0) f.side = *(const word4 *)(p.w.plane[2] + at * 16 + src.side);
+        f.side2 = F::MIN ? *(const uint32_t *)d : *(const uint16_t *)d;
     } else {
-        if constexpr (F::MIN) f.side = *(const word4 *)(src.side + at * 32);
-        f.side2 = *(const uint32_t *)(src.side2 + at * 4);
+        if constexpr (F::MIN) f.side = *(const word4 *)(p.x + at * 32 + src.side);
+        f.side2 = *(const uint32_t *)(p.x + at * 4 + src.side2);
     }
 }
 
 /* Scales of a stage's four blocks; a column's half has two. */
-template <class S> DEVICE void mat_fetch_blocks(mat_fetched<S> &f, const mat_sources<S> &src, uint32_t stage, uint32_t n_block) {
+template <class S>
+DEVICE void mat_fetch_blocks(mat_fetched<S> &f, const mat_sources<S> &src, const mat_place &p, uint32_t stage) {
     typedef typename S::F F;
     if (thread_x() < S::ROWS) {
-        if constexpr (F::MIN) f.side = *(const word4 *)(src.side2 + stage * 16);
+        if constexpr (F::MIN) f.side = *(const word4 *)(p.w.plane[3] + stage * 16 + src.side2);
         if constexpr (!F::MIN) {
-            const word2 v = *(const word2 *)(src.side2 + stage * 8);
+            const word2 v = *(const word2 *)(p.w.plane[3] + stage * 8 + src.side2);
             f.side[0] = v[0], f.side[1] = v[1];
         }
         return;
     }
     UNROLL for (uint32_t i = 0; i < 2; i++) {
-        const uint32_t block = min32(stage * STAGE_BLOCKS + ((thread_x() - S::ROWS) & 1) * 2 + i, n_block - 1);
-        f.side[i] = *(const uint32_t *)(src.side2 + block * 4);
-        if constexpr (F::MIN) f.side[2 + i] = *(const uint32_t *)(src.side + block * 4);
+        const uint32_t block = min32(stage * STAGE_BLOCKS + ((thread_x() - S::ROWS) & 1) * 2 + i, p.k / 32 - 1);
+        f.side[i] = *(const uint32_t *)(p.x + src.side2 + block * 4);
+        if constexpr (F::MIN) f.side[2 + i] = *(const uint32_t *)(p.x + src.side + block * 4);
     }
 }
 
-template <class S> DEVICE void mat_fetch(mat_fetched<S> &f, const mat_sources<S> &src, uint32_t stage, uint32_t n_block) {
+template <class S>
+DEVICE void mat_fetch(mat_fetched<S> &f, const mat_sources<S> &src, const mat_place &p, uint32_t stage) {
     typedef typename S::F F;
-    const uint32_t t = thread_x(), block = stage * STAGE_BLOCKS + t % STAGE_BLOCKS;
-    UNROLL for (int i = 0; i < S::W_LOADS; i++)
-        mat_load<F>(f.w[i], src.low[i], src.high[i], src.scales[i], F::SUPER ? block : min32(block, n_block - 1));
+    const uint32_t t = thread_x(), last = p.k / 32 - 1, block = stage * STAGE_BLOCKS + t % STAGE_BLOCKS;
     const uint32_t chunk = stage * TILE_CHUNKS + t % TILE_CHUNKS;
-    UNROLL for (int i = 0; i < S::X_LOADS; i++)
-        f.x[i] = *(const word4 *)(src.x[i] + (F::SUPER ? chunk : min32(chunk, 2 * n_block - 1)) * 16);
-    if constexpr (!F::SUPER) mat_fetch_blocks<S>(f, src, stage, n_block);
+    UNROLL for (int i = 0; i < S::W_LOADS; i++)
+        mat_load<F>(f.w[i], p.w.plane, src.low[i], src.high[i], src.scales[i], F::SUPER ? block : min32(block, last));
+    UNROLL for (int i = 0; i < S::X_LOADS; i++) f.x[i] =
+        *(const word4 *)(p.x + (src.x[i] + (F::SUPER ? chunk : min32(chunk, 2 * last + 1)) * 16));
+    if constexpr (!F::SUPER) mat_fetch_blocks<S>(f, src, p, stage);
     if constexpr (F::SUPER) {
-        if (stage % 2 == 0) mat_fetch_super<S>(f, src, stage / 2);
+        if (stage % 2 == 0) mat_fetch_super<S>(f, src, p, stage / 2);
     }
 }
 
@@ -193,12 +199,12 @@ template <class S> DEVICE void mat_stage(mat_shared<S> &s, const mat_fetched<S> 
         const uint32_t row = t / STAGE_BLOCKS + i * (S::THREADS / STAGE_BLOCKS), chunk = t % STAGE_BLOCKS * 2;
         word4 v[2];
         mat_unpack<F>(v, f.w[i]);
-        s.w[tile_at<TILE_CODES>(row, chunk)] = v[0];
-        s.w[tile_at<TILE_CODES>(row, chunk + 1)] = v[1];
+        s.w[tile_at(row, chunk)] = v[0];
+        s.w[tile_at(row, chunk + 1)] = v[1];
     }
     UNROLL for (int i = 0; i < S::X_LOADS; i++) {
         const uint32_t row = t / TILE_CHUNKS + i * (S::THREADS / TILE_CHUNKS);
-        s.x[tile_at<TILE_CODES>(row, t % TILE_CHUNKS)] = f.x[i];
+        s.x[tile_at(row, t % TILE_CHUNKS)] = f.x[i];
     }
     if constexpr (!F::SUPER) mat_stage_blocks<S>(s, f);
     if constexpr (F::SUPER) {
@@ -214,9 +220,14 @@ template <class S> struct mat_operands {
     tile_w w[S::MT];
     tile_x x[S::NT];
 };
-template <class S> DEVICE void mat_operands_load(mat_operands<S> &o, const mat_shared<S> &s, uint32_t t, uint32_t chunk) {
-    UNROLL for (int m = 0; m < S::MT; m++) o.w[m] = tile_load_w<TILE_CODES>(t % WAVE, s.w, mat_wave_row<S>(t) + m * TILE, chunk);
-    UNROLL for (int n = 0; n < S::NT; n++) o.x[n] = tile_load_x<TILE_CODES>(t % WAVE, s.x, mat_wave_col<S>(t) + n * TILE, chunk);
+/* Of block b of the stage; where: this lane's places among the weights and the columns. */
+template <class S>
+DEVICE void mat_operands_load(mat_operands<S> &o, const mat_shared<S> &s, const word2 &where, uint32_t b) {
+    UNROLL for (int m = 0; m < S::MT; m++) o.w[m] = tile_load_w(s.w, where[0], m, 2 * b);
+    UNROLL for (int n = 0; n < S::NT; n++) o.x[n] = tile_load_x(s.x, where[1], n, 2 * b);
+}
+template <class S> DEVICE word2 mat_where(uint32_t t) {
+    return {tile_place_w(t % WAVE, mat_wave_row<S>(t)), tile_place_x(t % WAVE, mat_wave_col<S>(t))};
 }
 
 /* sums += scale of each row, byte `at` of its word, times the tile's sums */
@@ -231,16 +242,16 @@ DEVICE void mat_add_scaled(tile_regs &sum, const tile_regs &c, const uint32_t *w
 template <class S> DEVICE void mat_multiply_super(mat_sums<S> &a, const mat_shared<S> &s, uint32_t t, uint32_t half) {
     typedef typename S::F F;
     enum { WORDS = F::SUB == 16 ? 2 : 1 }; /* scales of a row in a stage */
+    const word2 where = mat_where<S>(t);
     uint32_t sc[S::MT][WORDS][TILE_W];
-    UNROLL for (int m = 0; m < S::MT; m++)
-        UNROLL for (int w = 0; w < TILE_W; w++)
-            UNROLL for (int i = 0; i < WORDS && F::SUB != 0; i++) {
-                const uint32_t *row = (const uint32_t *)&s.small[mat_wave_row<S>(t) + m * TILE + tile_row(t % WAVE, w)];
-                sc[m][i][w] = row[half * WORDS + i];
-            }
+    UNROLL for (int m = 0; m < S::MT; m++) UNROLL for (int w = 0; w < TILE_W; w++)
+        UNROLL for (int i = 0; i < WORDS && F::SUB != 0; i++) {
+        const uint32_t *row = (const uint32_t *)&s.small[mat_wave_row<S>(t) + m * TILE + tile_row(t % WAVE, w)];
+        sc[m][i][w] = row[half * WORDS + i];
+    }
     UNROLL for (uint32_t b = 0; b < STAGE_BLOCKS; b++) {
         mat_operands<S> o;
-        mat_operands_load<S>(o, s, t, 2 * b);
+        mat_operands_load<S>(o, s, where, b);
         UNROLL for (int m = 0; m < S::MT; m++) {
             UNROLL for (int n = 0; n < S::NT; n++) {
                 const tile_regs zero = tile_fill(0);
@@ -259,51 +270,48 @@ template <class S> DEVICE void mat_multiply_super(mat_sums<S> &a, const mat_shar
 
 /* sum_s mn[s] * asum[s] of a tile */
 template <class S> DEVICE tile_regs mat_minimum(const mat_shared<S> &s, uint32_t t, uint32_t row0, uint32_t col0) {
-    const tile_w mn = tile_load_w<TILE_SMALL>(t % WAVE, s.small, row0, 0);
+    const tile_w mn = tile_small_w(t % WAVE, s.small, row0);
     const tile_regs zero = tile_fill(0);
-    const tile_regs lo = tile_mma_half<0>(zero, mn, tile_load_x<TILE_SMALL>(t % WAVE, s.lo, col0, 0));
-    const tile_regs hi = tile_mma_half<0>(zero, mn, tile_load_x<TILE_SMALL>(t % WAVE, s.hi, col0, 0));
+    const tile_regs lo = tile_mma_half<0>(zero, mn, tile_small_x(t % WAVE, s.lo, col0));
+    const tile_regs hi = tile_mma_half<0>(zero, mn, tile_small_x(t % WAVE, s.hi, col0));
     return lo + hi * 64;
 }
 
 /* The end of a super-block: its integers go into the f32 sums. */
 template <class S> DEVICE void mat_finish_super(mat_sums<S> &a, const mat_shared<S> &s, uint32_t t) {
     typedef typename S::F F;
-    UNROLL for (int m = 0; m < S::MT; m++)
-        UNROLL for (int n = 0; n < S::NT; n++) {
-            const uint32_t row0 = mat_wave_row<S>(t) + m * TILE, col0 = mat_wave_col<S>(t) + n * TILE;
-            tile_regs least = tile_fill(0);
-            if constexpr (F::MIN) least = mat_minimum<S>(s, t, row0, col0);
-            UNROLL for (int w = 0; w < TILE_W; w++)
-                UNROLL for (int x = 0; x < TILE_X; x++) {
-                    const int i = w * TILE_X + x;
-                    const uint32_t row = row0 + tile_row(t % WAVE, w);
-                    const float dx = s.dx[0][col0 + tile_col(t % WAVE, x)];
-                    const int32_t isum = F::SIGN < 0 ? -a.i[m][n][i] : a.i[m][n][i];
-                    a.f[m][n][i] = fma32(s.d[0][row] * dx, (float)isum, a.f[m][n][i]);
-                    if constexpr (F::MIN) a.f[m][n][i] = fma32(-(s.m[0][row] * dx), (float)least[i], a.f[m][n][i]);
-                }
-            a.i[m][n] = tile_fill(0);
+    UNROLL for (int m = 0; m < S::MT; m++) UNROLL for (int n = 0; n < S::NT; n++) {
+        const uint32_t row0 = mat_wave_row<S>(t) + m * TILE, col0 = mat_wave_col<S>(t) + n * TILE;
+        tile_regs least = tile_fill(0);
+        if constexpr (F::MIN) least = mat_minimum<S>(s, t, row0, col0);
+        UNROLL for (int w = 0; w < TILE_W; w++) UNROLL for (int x = 0; x < TILE_X; x++) {
+            const int i = w * TILE_X + x;
+            const uint32_t row = row0 + tile_row(t % WAVE, w);
+            const float dx = s.dx[0][col0 + tile_col(t % WAVE, x)];
+            const int32_t isum = F::SIGN < 0 ? -a.i[m][n][i] : a.i[m][n][i];
+            a.f[m][n][i] = fma32(s.d[0][row] * dx, (float)isum, a.f[m][n][i]);
+            if constexpr (F::MIN) a.f[m][n][i] = fma32(-(s.m[0][row] * dx), (float)least[i], a.f[m][n][i]);
         }
+        a.i[m][n] = tile_fill(0);
+    }
 }
 
 /* One block of 32 of the stage. */
-template <class S> DEVICE void mat_multiply_block(mat_sums<S> &a, const mat_shared<S> &s, uint32_t t, uint32_t b) {
+template <class S>
+DEVICE void mat_multiply_block(mat_sums<S> &a, const mat_shared<S> &s, uint32_t t, const word2 &where, uint32_t b) {
     typedef typename S::F F;
     mat_operands<S> o;
-    mat_operands_load<S>(o, s, t, 2 * b);
-    UNROLL for (int m = 0; m < S::MT; m++)
-        UNROLL for (int n = 0; n < S::NT; n++) {
-            const tile_regs c = tile_mma(tile_fill(TILE_FLOAT_ZERO), o.w[m], o.x[n]);
-            UNROLL for (int w = 0; w < TILE_W; w++)
-                UNROLL for (int x = 0; x < TILE_X; x++) {
-                    const int i = w * TILE_X + x;
-                    const uint32_t row = mat_wave_row<S>(t) + m * TILE + tile_row(t % WAVE, w);
-                    const uint32_t col = mat_wave_col<S>(t) + n * TILE + tile_col(t % WAVE, x);
-                    a.f[m][n][i] = fma32(s.d[b][row] * s.dx[b][col], tile_float(c[i]), a.f[m][n][i]);
-                    if constexpr (F::MIN) a.f[m][n][i] = fma32(s.m[b][row], s.xs[b][col], a.f[m][n][i]);
-                }
+    mat_operands_load<S>(o, s, where, b);
+    UNROLL for (int m = 0; m < S::MT; m++) UNROLL for (int n = 0; n < S::NT; n++) {
+        const tile_regs c = tile_mma(tile_fill(TILE_FLOAT_ZERO), o.w[m], o.x[n]);
+        UNROLL for (int w = 0; w < TILE_W; w++) UNROLL for (int x = 0; x < TILE_X; x++) {
+            const int i = w * TILE_X + x;
+            const uint32_t row = mat_wave_row<S>(t) + m * TILE + tile_row(t % WAVE, w);
+            const uint32_t col = mat_wave_col<S>(t) + n * TILE + tile_col(t % WAVE, x);
+            a.f[m][n][i] = fma32(s.d[b][row] * s.dx[b][col], tile_float(c[i]), a.f[m][n][i]);
+            if constexpr (F::MIN) a.f[m][n][i] = fma32(s.m[b][row], s.xs[b][col], a.f[m][n][i]);
         }
+    }
 }
 
 template <class S> DEVICE void mat_multiply(mat_sums<S> &a, const mat_shared<S> &s, uint32_t stage, uint32_t n_block) {
@@ -312,27 +320,26 @@ template <class S> DEVICE void mat_multiply(mat_sums<S> &a, const mat_shared<S> 
         mat_multiply_super<S>(a, s, t, stage % 2);
         if (stage % 2 == 1) mat_finish_super<S>(a, s, made_here(t));
     } else {
-        UNROLL for (uint32_t b = 0; b < STAGE_BLOCKS; b++)
-            if (stage * STAGE_BLOCKS + b < n_block) mat_multiply_block<S>(a, s, t, b);
+        const word2 where = mat_where<S>(t);
+        UNROLL for (uint32_t b = 0; b < STAGE_BLOCKS; b++) if (stage * STAGE_BLOCKS + b < n_block)
+            mat_multiply_block<S>(a, s, t, where, b);
     }
 }
 
 template <class S> DEVICE void mat_write(const mat_sums<S> &sums, const mat_place &p, const linear_mat_args &a) {
     const uint32_t t = made_here(thread_x());
     const uint8_t *residual = (const uint8_t *)a.lin.residual;
-    UNROLL for (int n = 0; n < S::NT; n++)
-        UNROLL for (int x = 0; x < TILE_X; x++) {
-            const uint32_t col = p.col0 + mat_wave_col<S>(t) + n * TILE + tile_col(t % WAVE, x);
-            if (col >= p.n_cols) continue;
-            float *y = mat_y(p, a, col);
-            const float *add = (const float *)(residual + (uint64_t)col * a.lin.residual_stride) + p.w.y_column;
-            UNROLL for (int m = 0; m < S::MT; m++)
-                UNROLL for (int w = 0; w < TILE_W; w++) {
-                    const uint32_t row = p.row0 + mat_wave_row<S>(t) + m * TILE + tile_row(t % WAVE, w);
-                    const float v = sums.f[m][n][w * TILE_X + x];
-                    if (row < p.w.n_rows) y[row] = residual ? v + add[row] : v;
-                }
+    UNROLL for (int n = 0; n < S::NT; n++) UNROLL for (int x = 0; x < TILE_X; x++) {
+        const uint32_t col = p.col0 + mat_wave_col<S>(t) + n * TILE + tile_col(t % WAVE, x);
+        if (col >= p.n_cols) continue;
+        float *y = mat_y(p, a, col);
+        const float *add = (const float *)(residual + (uint64_t)col * a.lin.residual_stride) + p.w.y_column;
+        UNROLL for (int m = 0; m < S::MT; m++) UNROLL for (int w = 0; w < TILE_W; w++) {
+            const uint32_t row = p.row0 + mat_wave_row<S>(t) + m * TILE + tile_row(t % WAVE, w);
+            const float v = sums.f[m][n][w * TILE_X + x];
+            if (row < p.w.n_rows) y[row] = residual ? v + add[row] : v;
         }
+    }
 }
 
 template <class S> DEVICE void mat_run(mat_shared<S> &s, const linear_mat_args &args) {
@@ -343,17 +350,16 @@ template <class S> DEVICE void mat_run(mat_shared<S> &s, const linear_mat_args &
     mat_fetched<S> f;
     mat_sums<S> a;
     mat_open<S>(src, p, args);
-    mat_fetch<S>(f, src, 0, n_block);
-    UNROLL for (int m = 0; m < S::MT; m++)
-        UNROLL for (int n = 0; n < S::NT; n++) {
-            UNROLL for (int i = 0; i < TILE_SUMS; i++) a.f[m][n][i] = 0.0f;
-            if constexpr (S::F::SUPER) a.i[m][n] = tile_fill(0);
-        }
+    mat_fetch<S>(f, src, p, 0);
+    UNROLL for (int m = 0; m < S::MT; m++) UNROLL for (int n = 0; n < S::NT; n++) {
+        UNROLL for (int i = 0; i < TILE_SUMS; i++) a.f[m][n][i] = 0.0f;
+        if constexpr (S::F::SUPER) a.i[m][n] = tile_fill(0);
+    }
     _Pragma("unroll 1") for (uint32_t stage = 0; stage < n_stage; stage++) {
         barrier();
         mat_stage<S>(s, f, stage);
         barrier();
-        if (stage + 1 < n_stage) mat_fetch<S>(f, src, stage + 1, n_block);
+        if (stage + 1 < n_stage) mat_fetch<S>(f, src, p, stage + 1);
         mat_multiply<S>(a, s, stage, n_block);
     }
     mat_write<S>(a, p, args);

@@ -7,7 +7,8 @@
 
 /* super: blocks of 256 with sub-blocks of `sub` values. sub 0: their scales are so small that scale times code is a byte too,
  * and the products are what the tile multiplies. sign: -1 when those bytes are the negated products. */
-template <int LOW_, int HIGH_, int ZERO_, bool MIN_, bool SUPER_ = false, int SUB_ = 32, int SIGN_ = 1> struct mat_form {
+template <int LOW_, int HIGH_, int ZERO_, bool MIN_, bool SUPER_ = false, int SUB_ = 32, int SIGN_ = 1>
+struct mat_form {
     enum { LOW = LOW_, HIGH = HIGH_, ZERO = ZERO_, MIN = MIN_, SUPER = SUPER_, SUB = SUB_, SIGN = SIGN_ };
 };
 typedef mat_form<4, 0, 8, false> form_q4_0;
@@ -22,9 +23,7 @@ typedef mat_form<4, 1, 0, true, true, 32> form_q5_k;
 typedef mat_form<4, 2, 32, false, true, 16> form_q6_k;
 
 /* 32 values as they lie in the planes, and for products the scales of both halves. */
-template <class F> struct mat_raw {
-    uint32_t low[F::LOW], high[F::HIGH ? F::HIGH : 1], scales;
-};
+template <class F> struct mat_raw { uint32_t low[F::LOW], high[F::HIGH ? F::HIGH : 1], scales; };
 
 template <int N> DEVICE void load_words(uint32_t *out, const uint8_t *at) {
     if constexpr (N == 1) out[0] = *(const uint32_t *)at;
@@ -33,17 +32,18 @@ template <int N> DEVICE void load_words(uint32_t *out, const uint8_t *at) {
         out[0] = v[0], out[1] = v[1];
     }
     if constexpr (N >= 4) UNROLL for (int i = 0; i < N; i += 4) {
-        const word4 v = *(const word4 *)(at + 4 * i);
-        UNROLL for (int j = 0; j < 4; j++) out[i + j] = v[j];
-    }
+            const word4 v = *(const word4 *)(at + 4 * i);
+            UNROLL for (int j = 0; j < 4; j++) out[i + j] = v[j];
+        }
 }
 
-/* block: of 32 values, in the row */
-template <class F> DEVICE void mat_load(mat_raw<F> &b, const uint8_t *low, const uint8_t *high, const uint8_t *scales,
-                                        uint32_t block) {
-    load_words<F::LOW>(b.low, low + (uint64_t)block * (4 * F::LOW));
-    if constexpr (F::HIGH != 0) load_words<F::HIGH>(b.high, high + (uint64_t)block * (4 * F::HIGH));
-    if constexpr (F::SUB == 0) b.scales = *(const uint16_t *)(scales + (uint64_t)block * 2);
+/* Block `block` (of 32 values) of the row that begins at these bytes of the planes. */
+template <class F>
+DEVICE void mat_load(mat_raw<F> &b, const uint8_t *const *plane, uint32_t low, uint32_t high, uint32_t scales,
+                     uint32_t block) {
+    load_words<F::LOW>(b.low, plane[0] + (low + block * (4 * F::LOW)));
+    if constexpr (F::HIGH != 0) load_words<F::HIGH>(b.high, plane[1] + (high + block * (4 * F::HIGH)));
+    if constexpr (F::SUB == 0) b.scales = *(const uint16_t *)(plane[2] + (scales + block * 2));
 }
 
 /* Four bytes, each below 128, less z each. */

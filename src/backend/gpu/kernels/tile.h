@@ -2,11 +2,12 @@
  * has for it: WMMA (gfx11, gfx12), MFMA (gfx908, gfx90a, gfx942, gfx950), mma.sync (NVIDIA, sm_80 and above), else dot4; the
  * host's interpreter multiplies in plain C. Every lane of the wave calls, at the same place.
  *
- * Operands lie in shared memory as rows of bytes, a weight row or a column a row, in one of two pitches:
- *   CODES   128 bytes a row, 16-byte chunk c of row r at place c ^ (r & 7), so that neither rows nor chunks meet in a bank
- *   SMALL   16 bytes a row
- * lane: of the wave. tile_load_*<pitch>(lane, lds, row0, chunk) takes 32 values, two chunks from `chunk` (even), of the sixteen rows from row0 (a
- * multiple of 16); of SMALL there is one chunk, and only half 0 of the operand is good.
+ * Operands lie in shared memory as rows of bytes, a weight row or a column a row, in one of two layouts:
+ *   codes   128 bytes a row, 16-byte chunk c of row r at place c ^ (r & 7), so that neither rows nor chunks meet in a bank
+ *   small   16 bytes a row
+ * A lane's place in rows of codes is made once: tile_place_w/x(lane, row0), row0 a multiple of 16. tile_load_w/x(lds, place,
+ * tile, chunk) then takes 32 values, two chunks from `chunk` (even) on, of the sixteen rows from row0 + 16 tile: an exclusive
+ * or and constants. tile_small_w/x(lane, lds, row0) takes the one chunk of small rows; only half 0 of it is good.
  *   tile_mma           all 32 values
  *   tile_mma_half<h>   16 of them: chunk h of the two
  * A lane holds TILE_W x TILE_X of the tile's sums: v[w * TILE_X + x] belongs to row tile_row(lane, w) and column tile_col(lane, x).
@@ -36,8 +37,7 @@
 #define TILE_PLAIN
 #endif
 
-enum tile_pitch { TILE_CODES, TILE_SMALL };
-enum { TILE = 16, TILE_CHUNKS = 8 };
+enum { TILE = 16, TILE_CHUNKS = 8, TILE_BYTES = TILE * TILE_CHUNKS * 16 };
 
 /* The value, as if it were not known: what is made from it in a loop is made there, not kept in registers all along. */
 DEVICE uint32_t made_here(uint32_t v) {
@@ -49,13 +49,12 @@ DEVICE uint32_t made_here(uint32_t v) {
     return v;
 }
 
-/* Index of a row's 16-byte chunk. */
-template <int PITCH> DEVICE uint32_t tile_at(uint32_t row, uint32_t chunk) {
-    return PITCH == TILE_CODES ? row * TILE_CHUNKS + (chunk ^ (row & 7)) : row;
+/* Index of a 16-byte chunk among rows of codes; and of the bytes of chunk `first` of a row, as a place. */
+DEVICE uint32_t tile_at(uint32_t row, uint32_t chunk) { return row * TILE_CHUNKS + (chunk ^ (row & 7)); }
+DEVICE uint32_t tile_place(uint32_t row, uint32_t first) { return tile_at(row, first) * 16; }
+template <class T> DEVICE T tile_read(const word4 *lds, uint32_t place, uint32_t tile, uint32_t chunk) {
+    return *(const T *)((const uint8_t *)lds + (place ^ chunk * 16) + tile * TILE_BYTES);
 }
-
-/* The chunk's first bytes for this lane, and how many chunks there are in reach of a load. */
-template <int PITCH> DEVICE uint32_t tile_limit(uint32_t chunk) { return PITCH == TILE_CODES ? chunk : 0; }
 
 #if defined(TILE_WMMA_11)
 
@@ -71,18 +70,20 @@ typedef tile_w tile_x;
 DEVICE uint32_t tile_row(uint32_t lane, uint32_t) { return lane & 15; }
 DEVICE uint32_t tile_col(uint32_t lane, uint32_t x) { return (lane >> 4 << 3) + x; }
 
-template <int PITCH> DEVICE tile_w tile_load_from(const word4 *lds, uint32_t row, uint32_t chunk) {
-    tile_w t;
-    t.half[0] = __builtin_bit_cast(tile_words, lds[tile_at<PITCH>(row, chunk)]);
-    t.half[1] = __builtin_bit_cast(tile_words, lds[tile_at<PITCH>(row, tile_limit<PITCH>(chunk + 1))]);
-    return t;
+DEVICE uint32_t tile_x_row(uint32_t lane) { return (lane & 1) * 8 + (lane >> 1 & 7); }
+DEVICE uint32_t tile_place_w(uint32_t lane, uint32_t row0) { return tile_place(row0 + tile_row(lane, 0), 0); }
+DEVICE uint32_t tile_place_x(uint32_t lane, uint32_t row0) { return tile_place(row0 + tile_x_row(lane), 0); }
+DEVICE tile_w tile_load_w(const word4 *lds, uint32_t place, uint32_t tile, uint32_t chunk) {
+    return {{tile_read<tile_words>(lds, place, tile, chunk), tile_read<tile_words>(lds, place, tile, chunk + 1)}};
 }
-template <int PITCH> DEVICE tile_w tile_load_w(uint32_t lane, const word4 *lds, uint32_t row0, uint32_t chunk) {
-    return tile_load_from<PITCH>(lds, row0 + tile_row(lane, 0), chunk);
+DEVICE tile_x tile_load_x(const word4 *lds, uint32_t place, uint32_t tile, uint32_t chunk) {
+    return tile_load_w(lds, place, tile, chunk);
 }
-template <int PITCH> DEVICE tile_x tile_load_x(uint32_t lane, const word4 *lds, uint32_t row0, uint32_t chunk) {
-    const uint32_t m = lane & 15;
-    return tile_load_from<PITCH>(lds, row0 + (m & 1) * 8 + (m >> 1), chunk);
+DEVICE tile_w tile_small_w(uint32_t lane, const word4 *lds, uint32_t row0) {
+    return {{((const tile_words *)lds)[row0 + tile_row(lane, 0)], {}}};
+}
+DEVICE tile_x tile_small_x(uint32_t lane, const word4 *lds, uint32_t row0) {
+    return {{((const tile_words *)lds)[row0 + tile_x_row(lane)], {}}};
 }
 template <int HALF> DEVICE tile_regs tile_mma_half_of(tile_regs c, const tile_w &w, const tile_x &x) {
     return __builtin_amdgcn_wmma_i32_16x16x16_iu8_w32(true, x.half[HALF], true, w.half[HALF], c, false);
@@ -104,16 +105,14 @@ typedef tile_w tile_x;
 DEVICE uint32_t tile_row(uint32_t lane, uint32_t) { return lane & 15; }
 DEVICE uint32_t tile_col(uint32_t lane, uint32_t x) { return (lane >> 4 << 3) + x; }
 
-template <int PITCH> DEVICE tile_w tile_load_w(uint32_t lane, const word4 *lds, uint32_t row0, uint32_t chunk) {
-    const uint32_t row = row0 + tile_row(lane, 0), part = lane >> 4;
-    const tile_words *at = (const tile_words *)lds;
-    tile_w t;
-    t.half[0] = at[tile_at<PITCH>(row, chunk) * 2 + part];
-    t.half[1] = at[tile_at<PITCH>(row, tile_limit<PITCH>(chunk + 1)) * 2 + part];
-    return t;
+DEVICE uint32_t tile_place_w(uint32_t lane, uint32_t row0) {
+    return tile_place(row0 + tile_row(lane, 0), 0) + (lane >> 4) * 8;
 }
-template <int PITCH> DEVICE tile_x tile_load_x(uint32_t lane, const word4 *lds, uint32_t row0, uint32_t chunk) {
-    return tile_load_w<PITCH>(lane, lds, row0, chunk);
+DEVICE tile_w tile_load_w(const word4 *lds, uint32_t place, uint32_t tile, uint32_t chunk) {
+    return {{tile_read<tile_words>(lds, place, tile, chunk), tile_read<tile_words>(lds, place, tile, chunk + 1)}};
+}
+DEVICE tile_w tile_small_w(uint32_t lane, const word4 *lds, uint32_t row0) {
+    return {{((const tile_words *)lds)[(row0 + tile_row(lane, 0)) * 2 + (lane >> 4)], {}}};
 }
 template <int HALF> DEVICE tile_regs tile_mma_half_of(tile_regs c, const tile_w &w, const tile_x &x) {
     return __builtin_amdgcn_wmma_i32_16x16x16_iu8_w32_gfx12(true, x.half[HALF], true, w.half[HALF], c, false);
@@ -134,14 +133,14 @@ typedef tile_w tile_x;
 DEVICE uint32_t tile_row(uint32_t lane, uint32_t) { return lane & 15; }
 DEVICE uint32_t tile_col(uint32_t lane, uint32_t x) { return (lane >> 4 << 2) + x; }
 
-template <int PITCH> DEVICE tile_w tile_load_w(uint32_t lane, const word4 *lds, uint32_t row0, uint32_t chunk) {
-    const uint32_t part = lane >> 4;
-    tile_w t;
-    t.all = ((const int64_t *)lds)[tile_at<PITCH>(row0 + tile_row(lane, 0), tile_limit<PITCH>(chunk + (part >> 1))) * 2 + (part & 1)];
-    return t;
+DEVICE uint32_t tile_place_w(uint32_t lane, uint32_t row0) {
+    return tile_place(row0 + tile_row(lane, 0), lane >> 5) + (lane >> 4 & 1) * 8;
 }
-template <int PITCH> DEVICE tile_x tile_load_x(uint32_t lane, const word4 *lds, uint32_t row0, uint32_t chunk) {
-    return tile_load_w<PITCH>(lane, lds, row0, chunk);
+DEVICE tile_w tile_load_w(const word4 *lds, uint32_t place, uint32_t tile, uint32_t chunk) {
+    return {tile_read<int64_t>(lds, place, tile, chunk)};
+}
+DEVICE tile_w tile_small_w(uint32_t lane, const word4 *lds, uint32_t row0) {
+    return {((const int64_t *)lds)[(row0 + tile_row(lane, 0)) * 2 + (lane >> 4 & 1)]};
 }
 DEVICE tile_regs tile_mma_of(tile_regs c, const tile_w &w, const tile_x &x) {
     return __builtin_amdgcn_mfma_i32_16x16x32_i8(x.all, w.all, c, 0, 0, 0);
@@ -164,16 +163,14 @@ typedef tile_w tile_x;
 DEVICE uint32_t tile_row(uint32_t lane, uint32_t) { return lane & 15; }
 DEVICE uint32_t tile_col(uint32_t lane, uint32_t x) { return (lane >> 4 << 2) + x; }
 
-template <int PITCH> DEVICE tile_w tile_load_w(uint32_t lane, const word4 *lds, uint32_t row0, uint32_t chunk) {
-    const uint32_t row = row0 + tile_row(lane, 0), part = lane >> 4;
-    const int32_t *at = (const int32_t *)lds;
-    tile_w t;
-    t.half[0] = at[tile_at<PITCH>(row, chunk) * 4 + part];
-    t.half[1] = at[tile_at<PITCH>(row, tile_limit<PITCH>(chunk + 1)) * 4 + part];
-    return t;
+DEVICE uint32_t tile_place_w(uint32_t lane, uint32_t row0) {
+    return tile_place(row0 + tile_row(lane, 0), 0) + (lane >> 4) * 4;
 }
-template <int PITCH> DEVICE tile_x tile_load_x(uint32_t lane, const word4 *lds, uint32_t row0, uint32_t chunk) {
-    return tile_load_w<PITCH>(lane, lds, row0, chunk);
+DEVICE tile_w tile_load_w(const word4 *lds, uint32_t place, uint32_t tile, uint32_t chunk) {
+    return {{tile_read<int32_t>(lds, place, tile, chunk), tile_read<int32_t>(lds, place, tile, chunk + 1)}};
+}
+DEVICE tile_w tile_small_w(uint32_t lane, const word4 *lds, uint32_t row0) {
+    return {{((const int32_t *)lds)[(row0 + tile_row(lane, 0)) * 4 + (lane >> 4)], 0}};
 }
 template <int HALF> DEVICE tile_regs tile_mma_half_of(tile_regs c, const tile_w &w, const tile_x &x) {
     return __builtin_amdgcn_mfma_i32_16x16x16i8(x.half[HALF], w.half[HALF], c, 0, 0, 0);
@@ -197,22 +194,36 @@ DEVICE uint32_t tile_row(uint32_t lane, uint32_t w) { return (lane >> 2) + 8 * w
 DEVICE uint32_t tile_col(uint32_t lane, uint32_t x) { return (x >> 1) * 8 + (lane & 3) * 2 + (x & 1); }
 
 /* Four 8 x 16-byte matrices: lane l names a row of matrix l / 8 and gets word l % 4 of row l / 4 of each. */
-DEVICE void tile_ldmatrix(uint32_t r[4], const word4 *lds) {
-    const uint32_t at = (uint32_t)(uintptr_t)(__attribute__((address_space(3))) const word4 *)lds;
+DEVICE void tile_ldmatrix(uint32_t r[4], const word4 *lds, uint32_t bytes) {
+    const uint32_t at = (uint32_t)(uintptr_t)(__attribute__((address_space(3))) const word4 *)lds + bytes;
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
                  : "r"(at)
                  : "memory");
 }
-template <int PITCH> DEVICE tile_w tile_load_w(uint32_t lane, const word4 *lds, uint32_t row0, uint32_t chunk) {
+DEVICE uint32_t tile_x_row(uint32_t lane) { return (lane & 7) + (lane >> 4) * 8; }
+DEVICE uint32_t tile_place_w(uint32_t lane, uint32_t row0) { return tile_place(row0 + (lane & 15), lane >> 4); }
+DEVICE uint32_t tile_place_x(uint32_t lane, uint32_t row0) {
+    return tile_place(row0 + tile_x_row(lane), lane >> 3 & 1);
+}
+DEVICE tile_w tile_load_w(const word4 *lds, uint32_t place, uint32_t tile, uint32_t chunk) {
     tile_w t;
-    tile_ldmatrix(t.r, lds + tile_at<PITCH>(row0 + (lane & 15), tile_limit<PITCH>(chunk + (lane >> 4))));
+    tile_ldmatrix(t.r, lds, (place ^ chunk * 16) + tile * TILE_BYTES);
     return t;
 }
-template <int PITCH> DEVICE tile_x tile_load_x(uint32_t lane, const word4 *lds, uint32_t row0, uint32_t chunk) {
-    const uint32_t row = row0 + (lane & 7) + (lane >> 4) * 8;
+DEVICE tile_x tile_load_x(const word4 *lds, uint32_t place, uint32_t tile, uint32_t chunk) {
     tile_x t;
-    tile_ldmatrix(t.r, lds + tile_at<PITCH>(row, tile_limit<PITCH>(chunk + (lane >> 3 & 1))));
+    tile_ldmatrix(t.r, lds, (place ^ chunk * 16) + tile * TILE_BYTES);
+    return t;
+}
+DEVICE tile_w tile_small_w(uint32_t lane, const word4 *lds, uint32_t row0) {
+    tile_w t;
+    tile_ldmatrix(t.r, lds, (row0 + (lane & 15)) * 16);
+    return t;
+}
+DEVICE tile_x tile_small_x(uint32_t lane, const word4 *lds, uint32_t row0) {
+    tile_x t;
+    tile_ldmatrix(t.r, lds, (row0 + tile_x_row(lane)) * 16);
     return t;
 }
 /* The sums of one instruction are rows g, 8 + g by two columns: c[0], c[1] and c[TILE_X], c[TILE_X + 1]. */
@@ -246,22 +257,29 @@ enum { TILE_W = 2, TILE_X = 128 / WAVE, TILE_X_STEP = TILE / TILE_X };
 typedef int32_t tile_regs __attribute__((ext_vector_type(TILE_W * TILE_X)));
 struct tile_w {
     const word4 *lds;
-    uint32_t row0, chunk, small, lane;
+    uint32_t place; /* of the tile's first row or column that is this lane's */
+    bool small;
 };
 typedef tile_w tile_x;
 
 DEVICE uint32_t tile_row(uint32_t lane, uint32_t w) { return (lane & 7) + 8 * w; }
 DEVICE uint32_t tile_col(uint32_t lane, uint32_t x) { return (lane >> 3) + TILE_X_STEP * x; }
 
-template <int PITCH> DEVICE tile_w tile_load_w(uint32_t lane, const word4 *lds, uint32_t row0, uint32_t chunk) {
-    return {lds, row0, chunk, PITCH == TILE_SMALL, lane};
+DEVICE uint32_t tile_place_w(uint32_t lane, uint32_t row0) { return tile_place(row0 + tile_row(lane, 0), 0); }
+DEVICE uint32_t tile_place_x(uint32_t lane, uint32_t row0) { return tile_place(row0 + tile_col(lane, 0), 0); }
+DEVICE tile_w tile_load_w(const word4 *lds, uint32_t place, uint32_t tile, uint32_t chunk) {
+    return {lds, (place ^ chunk * 16) + tile * TILE_BYTES, false};
 }
-template <int PITCH> DEVICE tile_x tile_load_x(uint32_t lane, const word4 *lds, uint32_t row0, uint32_t chunk) {
-    return {lds, row0, chunk, PITCH == TILE_SMALL, lane};
+DEVICE tile_w tile_small_w(uint32_t lane, const word4 *lds, uint32_t row0) {
+    return {lds, (row0 + tile_row(lane, 0)) * 16, true};
 }
-DEVICE word4 tile_chunk(const tile_w &t, uint32_t row, uint32_t half) {
-    row += t.row0;
-    return t.lds[t.small ? tile_at<TILE_SMALL>(row, 0) : tile_at<TILE_CODES>(row, t.chunk + half)];
+DEVICE tile_x tile_small_x(uint32_t lane, const word4 *lds, uint32_t row0) {
+    return {lds, (row0 + tile_col(lane, 0)) * 16, true};
+}
+/* `step` rows further on: what of it is below 8 changes the chunks' places. */
+DEVICE word4 tile_chunk(const tile_w &t, uint32_t step, uint32_t half) {
+    const uint32_t codes = (t.place ^ (half ^ (step & 7)) * 16) + step * (TILE_CHUNKS * 16);
+    return *(const word4 *)((const uint8_t *)t.lds + (t.small ? t.place + step * 16 : codes));
 }
 DEVICE int32_t tile_dot16(word4 a, word4 b, int32_t c) {
     UNROLL for (int i = 0; i < 4; i++) c = dot4((int32_t)a[i], (int32_t)b[i], c);
@@ -269,9 +287,9 @@ DEVICE int32_t tile_dot16(word4 a, word4 b, int32_t c) {
 }
 DEVICE tile_regs tile_mma_plain(tile_regs c, const tile_w &w, const tile_x &x, uint32_t half) {
     word4 row[TILE_W];
-    UNROLL for (uint32_t i = 0; i < TILE_W; i++) row[i] = tile_chunk(w, tile_row(w.lane, i), half);
+    UNROLL for (uint32_t i = 0; i < TILE_W; i++) row[i] = tile_chunk(w, 8 * i, half);
     UNROLL for (uint32_t j = 0; j < TILE_X; j++) {
-        const word4 col = tile_chunk(x, tile_col(x.lane, j), half);
+        const word4 col = tile_chunk(x, TILE_X_STEP * j, half);
         UNROLL for (uint32_t i = 0; i < TILE_W; i++) c[i * TILE_X + j] = tile_dot16(row[i], col, c[i * TILE_X + j]);
     }
     return c;
@@ -290,6 +308,17 @@ DEVICE tile_regs tile_mma_of(tile_regs c, const tile_w &w, const tile_x &x) {
     return tile_mma_plain(tile_mma_plain(c, w, x, 0), w, x, 1);
 }
 
+#endif
+
+/* Where both operands lie alike. */
+#if defined(TILE_WMMA_12) || defined(TILE_MFMA_32) || defined(TILE_MFMA_16)
+DEVICE uint32_t tile_place_x(uint32_t lane, uint32_t row0) { return tile_place_w(lane, row0); }
+DEVICE tile_x tile_small_x(uint32_t lane, const word4 *lds, uint32_t row0) { return tile_small_w(lane, lds, row0); }
+#endif
+#if !defined(TILE_MMA_SYNC) && !defined(TILE_WMMA_11)
+DEVICE tile_x tile_load_x(const word4 *lds, uint32_t place, uint32_t tile, uint32_t chunk) {
+    return tile_load_w(lds, place, tile, chunk);
+}
 #endif
 
 enum { TILE_SUMS = TILE_W * TILE_X };
