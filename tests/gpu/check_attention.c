@@ -318,12 +318,13 @@ static void launch_tiles(check_rig *r, const bench *b, const attention_args *a, 
 
 static void plan_lists(const bench *b, int how, attention_lists *l, attn_single *single, attn_tile_of *tile) {
     const shape *s = b->s;
-    attention_plan(l, single, tile, b->n_tok, b->seq, b->pos, s->group, how == AS_TILES ? 0 : UINT32_MAX);
+    attention_plan(l, single, tile, b->n_tok, b->seq, b->pos, b->first_page, s->group,
+                   how == AS_TILES ? 0 : UINT32_MAX);
     if (how == AS_SINGLES) {
         *l = (attention_lists){.n_singles = b->n_tok};
         for (uint32_t t = 0; t < b->n_tok; t++) {
             uint32_t n = (uint32_t)b->pos[t] / ATTN_CHUNK + 1;
-            single[t] = (attn_single){.tok = t, .first_state = l->n_states};
+            single[t] = (attn_single){t, l->n_states, (uint32_t)b->pos[t], b->first_page[b->seq[t]]};
             l->n_states += n;
             l->max_chunks = n > l->max_chunks ? n : l->max_chunks;
         }
