@@ -121,10 +121,23 @@ DEVICE void put_values(split_shared *s, const split_load &r, const attention_arg
 /* Two neighbouring stored values: as they come, and as floats but for their scale. A byte becomes a float by way of 2^23, whose
  * last bits count units. */
 template <int TYPE> DEVICE word2 load2(const void *codes, uint32_t i) {
-    if constexpr (TYPE == KV_F32) return ((const word2 *)codes)[i];
-    if constexpr (TYPE == KV_Q8_0) return (word2){((const uint16_t *)codes)[i] ^ 0x8080u, 0};
-    if constexpr (TYPE == KV_Q4_0) return (word2){((const uint8_t *)codes)[i], 0};
-    return (word2){((const uint32_t *)codes)[i], 0};
+    if constexpr (TYPE == KV_F32)
+        return ((const word2 *)codes)[i];
+    else if constexpr (TYPE == KV_Q8_0)
+        return (word2){((const uint16_t *)codes)[i] ^ 0x8080u, 0};
+    else if constexpr (TYPE == KV_Q4_0) {
+        const uint32_t two = ((const uint8_t *)codes)[i];
+        return (word2){(two & 15) | two >> 4 << 8, 0};
+    } else
+        return (word2){((const uint32_t *)codes)[i], 0};
+}
+
+/* The same of two neighbouring keys, dimension d: q4_0 has two dimensions in a byte. */
+template <int TYPE> DEVICE word2 load_keys2(const uint8_t *k, uint32_t d) {
+    if constexpr (TYPE == KV_Q4_0)
+        return (word2){((const uint16_t *)k)[d / 2 * 8] >> (d % 2 * 4) & 0x0f0fu, 0};
+    else
+        return load2<TYPE>(k, d * 8);
 }
 
 template <int TYPE> DEVICE void unpack2(float v[2], word2 w) {
@@ -138,8 +151,8 @@ template <int TYPE> DEVICE void unpack2(float v[2], word2 w) {
         v[0] = as_float(0x4b000000u | (w[0] & 255)) - 8388736.0f;
         v[1] = as_float(0x4b000000u | w[0] >> 8) - 8388736.0f;
     } else {
-        v[0] = as_float(0x4b000000u | (w[0] & 15)) - 8388616.0f;
-        v[1] = as_float(0x4b000000u | w[0] >> 4) - 8388616.0f;
+        v[0] = as_float(0x4b000000u | (w[0] & 255)) - 8388616.0f;
+        v[1] = as_float(0x4b000000u | w[0] >> 8) - 8388616.0f;
     }
 }
 
@@ -151,7 +164,7 @@ DEVICE void score_steps(float acc[H / 4][2], const uint8_t *k, const float *q, u
     word2 w[M];
     float x[N][M];
     UNROLL
-    for (int u = 0; u < M; u++) w[u] = load2<TYPE>(k, (d + u) * 8);
+    for (int u = 0; u < M; u++) w[u] = load_keys2<TYPE>(k, d + u);
     UNROLL
     for (int h = 0; h < N; h++) UNROLL
     for (int u = 0; u < M; u++) x[h][u] = q[h * row + d + u];
@@ -173,7 +186,7 @@ template <int TYPE, int H>
 DEVICE void add_scores(float acc[H / 4][2], const split_shared *s, const float *q, uint32_t row, uint32_t n_d) {
     const uint32_t lane = lane_in_team(), group = lane / 8, pair = lane % 8;
     const uint8_t *k =
-        (const uint8_t *)s->slice + group * KEY_GROUP_BYTES + pair * (TYPE == KV_F32 ? 8 : code_bytes<TYPE>(2));
+        (const uint8_t *)s->slice + group * KEY_GROUP_BYTES + pair * (TYPE == KV_Q4_0 ? 2 : code_bytes<TYPE>(2));
     const uint16_t *scales = s->scales + group * (SLICE_D / KV_SCALED) * KV_GROUP + pair * 2;
     float scale[2] = {1.0f, 1.0f};
     uint32_t d = 0;
@@ -194,6 +207,8 @@ DEVICE void add_scores_any(float acc[H / 4][2], const split_shared *s, uint32_t 
     switch (type) {
     case KV_F32: add_scores<KV_F32, H>(acc, s, q, row, n_d); break;
     case KV_F16: add_scores<KV_F16, H>(acc, s, q, row, n_d); break;
+    case KV_BF16: add_scores<KV_BF16, H>(acc, s, q, row, n_d); break;
+    case KV_Q4_0: add_scores<KV_Q4_0, H>(acc, s, q, row, n_d); break;
     case KV_Q8_0: add_scores<KV_Q8_0, H>(acc, s, q, row, n_d); break;
     default: break;
     }
@@ -266,6 +281,8 @@ DEVICE void add_values_any(float acc[H / 2][2], const split_shared *s, uint32_t 
     switch (type) {
     case KV_F32: add_values<KV_F32, H>(acc, s, p, j0, j, end); break;
     case KV_F16: add_values<KV_F16, H>(acc, s, p, j0, j, end); break;
+    case KV_BF16: add_values<KV_BF16, H>(acc, s, p, j0, j, end); break;
+    case KV_Q4_0: add_values<KV_Q4_0, H>(acc, s, p, j0, j, end); break;
     case KV_Q8_0: add_values<KV_Q8_0, H>(acc, s, p, j0, j, end); break;
     default: break;
     }
