@@ -331,7 +331,7 @@ DEVICE void run_tile(const attention_args &a, tile_shared *s, tile_job t, const 
     tile_finish(o, a, t, run);
 }
 
-KERNEL(attention_tile, attention_args, ATTN_TILE_THREADS) {
+KERNEL_BLOCKS(attention_tile, attention_args, ATTN_TILE_THREADS, 2) {
     SHARED tile_shared s;
     const attn_tile_of tile = a.tile[block_x()];
     if (tile.tok0 == ATTN_NONE) return;

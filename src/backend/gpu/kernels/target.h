@@ -63,6 +63,8 @@ DEVICE int32_t dot4(int32_t a, int32_t b, int32_t c) {
 #elif defined(__NVPTX__)
 #define KERNEL(name, args_type, max_threads) \
     extern "C" __attribute__((global, launch_bounds(max_threads))) void name(const args_type a)
+#define KERNEL_BLOCKS(name, args_type, max_threads, blocks) \
+    extern "C" __attribute__((global, launch_bounds(max_threads, blocks))) void name(const args_type a)
 #define WAVE 32
 
 DEVICE uint32_t thread_x() { return __nvvm_read_ptx_sreg_tid_x(); }
@@ -81,6 +83,11 @@ DEVICE int32_t dot4(int32_t a, int32_t b, int32_t c) {
 #error "no such target"
 #endif
 #endif /* not the host */
+
+/* A kernel of which so many blocks should fit on a multiprocessor: where the compiler takes more registers when it is not told. */
+#if !defined(KERNEL_BLOCKS)
+#define KERNEL_BLOCKS(name, args_type, max_threads, blocks) KERNEL(name, args_type, max_threads)
+#endif
 
 enum { TEAM = 32 };
 
