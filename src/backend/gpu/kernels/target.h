@@ -78,6 +78,8 @@ DEVICE int32_t dot4(int32_t a, int32_t b, int32_t c) {
     extern "C" __attribute__((global, launch_bounds(max_threads))) void name(const args_type a)
 #define KERNEL_PAIR(name, args_type, max_threads) \
     extern "C" __attribute__((global, launch_bounds(max_threads, 2))) void name(const args_type a)
+#define KERNEL_BLOCKS(name, args_type, max_threads, blocks) \
+    extern "C" __attribute__((global, launch_bounds(max_threads, blocks))) void name(const args_type a)
 #define WAVE 32
 
 DEVICE uint32_t thread_x() { return __nvvm_read_ptx_sreg_tid_x(); }
@@ -97,6 +99,11 @@ DEVICE int32_t dot4(int32_t a, int32_t b, int32_t c) { return dp4a_signed(a, b, 
 #error "no such target"
 #endif
 #endif /* not the host */
+
+/* A kernel of which so many blocks should fit on a multiprocessor: where the compiler takes more registers when it is not told. */
+#if !defined(KERNEL_BLOCKS)
+#define KERNEL_BLOCKS(name, args_type, max_threads, blocks) KERNEL(name, args_type, max_threads)
+#endif
 
 enum { TEAM = 32 };
 
