@@ -299,6 +299,13 @@ template <int HALF> DEVICE tile_regs tile_mma_half(tile_regs c, const tile_w &w,
     return tile_mma_half_of<HALF>(c, w, x);
 }
 
+/* What is before it is issued before what is after it: keeps the operands of few steps in registers at a time. */
+DEVICE void tile_step_end() {
+#if defined(__AMDGCN__)
+    __builtin_amdgcn_sched_barrier(0);
+#endif
+}
+
 /* Sums below 2^22 that are wanted as f32. On NVIDIA conversions are slow: the sum starts at 1.5 * 2^23 as bits, and is a float
  * with that added, which one exact subtraction takes away. */
 #if defined(TILE_MMA_SYNC)
@@ -320,10 +327,17 @@ DEVICE tile_regs tile_fill(int32_t v) {
     return c;
 }
 
-/* a * b + c of numbers that fit in 24 bits with their sign: full rate on AMD, where 32-bit products are not. */
+/* a * b + c of numbers that fit in 24 bits with their sign: full rate on AMD, where 32-bit products are not. One instruction:
+ * left to itself the compiler gathers many products first, in registers, and adds them later. */
 DEVICE int32_t mad24(int32_t a, int32_t b, int32_t c) {
 #if defined(__AMDGCN__)
-    return ((int32_t)((uint32_t)a << 8) >> 8) * ((int32_t)((uint32_t)b << 8) >> 8) + c;
+    c = ((int32_t)((uint32_t)a << 8) >> 8) * ((int32_t)((uint32_t)b << 8) >> 8) + c;
+    asm("" : "+v"(c));
+    return c;
+#elif defined(__NVPTX__)
+    int32_t d;
+    asm("mad.lo.s32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+    return d;
 #else
     return a * b + c;
 #endif
