@@ -116,7 +116,7 @@ typedef struct {
     uint32_t ubatch;          /* tokens a step; 0: 512 */
     uint32_t logits_rows;     /* rows of logits a step can give; 0: parallel */
     uint32_t threads;         /* 0: physical cores this process may use */
-    const char *cache_type_k, *cache_type_v; /* "f16", "f32", "q8_0"; NULL: f16 */
+    const char *cache_type_k, *cache_type_v; /* "f16", "bf16", "f32", "q8_0", "q4_0"; NULL: f16 */
     const char *cpu_tier; /* "scalar", "avx2", "avx512"; NULL: environment ROCMFORGE_CPU, else the best */
     void (*progress)(void *user, uint64_t done, uint64_t total); /* bytes of weights while loading; NULL: none */
     void *user;

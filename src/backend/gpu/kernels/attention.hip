@@ -13,10 +13,10 @@
 #include "backend/gpu/kernels/attention_kv.h"
 
 enum {
-    SLICE_D = 128,                         /* dimensions or outputs of a slice */
-    SLICE_UNITS = 8,                       /* 16-byte loads of a lane */
-    KEY_GROUP_BYTES = 4096 + 32,           /* of sixteen keys in shared memory: the banks of the four differ */
-    SLICE_BYTES = 4 * KEY_GROUP_BYTES,     /* values take 16 KiB of it */
+    SLICE_D = 128,                          /* dimensions or outputs of a slice */
+    SLICE_UNITS = 8,                        /* 16-byte loads of a lane */
+    KEY_GROUP_BYTES = 4096 + 32,            /* of sixteen keys in shared memory: the banks of the four differ */
+    SLICE_BYTES = 4 * KEY_GROUP_BYTES,      /* values take 16 KiB of it */
     SLICE_SCALES = SLICE_D / KV_SCALED * 64 /* of a slice */
 };
 
@@ -38,9 +38,7 @@ struct split_load {
     uint16_t v_scales[2];
 };
 
-DEVICE uint32_t bits_of(uint32_t type) {
-    return type == KV_F32 ? 32 : type == KV_Q8_0 ? 8 : type == KV_Q4_0 ? 4 : 16;
-}
+DEVICE uint32_t bits_of(uint32_t type) { return type == KV_F32 ? 32 : type == KV_Q8_0 ? 8 : type == KV_Q4_0 ? 4 : 16; }
 DEVICE bool is_scaled(uint32_t type) { return type == KV_Q8_0 || type == KV_Q4_0; }
 
 /* Keys and dimensions of a slice: f32 needs twice the room. */
@@ -76,7 +74,8 @@ DEVICE void put_keys(split_shared *s, const split_load &r, const attention_args 
 
 /* Where unit i of this lane lies in a slice of values that begins at key j0 and output d0: its key, and *column in units. */
 DEVICE uint32_t value_unit(uint32_t type, uint32_t j0, uint32_t i, uint32_t *column) {
-    const uint32_t width = bits_of(type), u = i * TEAM + lane_in_team(); /* units of a row: 128 values of so many bits */
+    const uint32_t width = bits_of(type),
+                   u = i * TEAM + lane_in_team(); /* units of a row: 128 values of so many bits */
     *column = u & (width - 1);
     return j0 + team_in_block() * (value_slice_keys(type) / 4) + u / width;
 }
@@ -119,68 +118,105 @@ DEVICE void put_values(split_shared *s, const split_load &r, const attention_arg
         s->scales[(team_in_block() * KV_GROUP + i * 8) * 4 + lane_in_team()] = r.v_scales[i];
 }
 
-/* Two neighbouring stored values, the pair number i of `codes`. */
-template <int TYPE> DEVICE void unpack2(float v[2], const void *codes, uint32_t i) {
-    if constexpr (TYPE == KV_F32) {
-        const word2 w = ((const word2 *)codes)[i];
+/* Two neighbouring stored values: as they come, and as floats but for their scale. A byte becomes a float by way of 2^23, whose
+ * last bits count units. */
+template <int TYPE> DEVICE word2 load2(const void *codes, uint32_t i) {
+    if constexpr (TYPE == KV_F32)
+        return ((const word2 *)codes)[i];
+    else if constexpr (TYPE == KV_Q8_0)
+        return (word2){((const uint16_t *)codes)[i] ^ 0x8080u, 0};
+    else if constexpr (TYPE == KV_Q4_0) {
+        const uint32_t two = ((const uint8_t *)codes)[i];
+        return (word2){(two & 15) | two >> 4 << 8, 0};
+    } else
+        return (word2){((const uint32_t *)codes)[i], 0};
+}
+
+/* The same of two neighbouring keys, dimension d: q4_0 has two dimensions in a byte. */
+template <int TYPE> DEVICE word2 load_keys2(const uint8_t *k, uint32_t d) {
+    if constexpr (TYPE == KV_Q4_0)
+        return (word2){((const uint16_t *)k)[d / 2 * 8] >> (d % 2 * 4) & 0x0f0fu, 0};
+    else
+        return load2<TYPE>(k, d * 8);
+}
+
+template <int TYPE> DEVICE void unpack2(float v[2], word2 w) {
+    if constexpr (TYPE == KV_F32)
         v[0] = as_float(w[0]), v[1] = as_float(w[1]);
-    } else if constexpr (TYPE == KV_F16) {
-        const uint32_t w = ((const uint32_t *)codes)[i];
-        v[0] = low_f16(w), v[1] = high_f16(w);
-    } else if constexpr (TYPE == KV_BF16) {
-        const uint32_t w = ((const uint32_t *)codes)[i];
-        v[0] = as_float(w << 16), v[1] = as_float(w & 0xffff0000u);
-    } else if constexpr (TYPE == KV_Q8_0) {
-        const uint16_t w = ((const uint16_t *)codes)[i];
-        v[0] = (float)(int8_t)w, v[1] = (float)(int8_t)(w >> 8);
+    else if constexpr (TYPE == KV_F16)
+        v[0] = low_f16(w[0]), v[1] = high_f16(w[0]);
+    else if constexpr (TYPE == KV_BF16)
+        v[0] = as_float(w[0] << 16), v[1] = as_float(w[0] & 0xffff0000u);
+    else if constexpr (TYPE == KV_Q8_0) {
+        v[0] = as_float(0x4b000000u | (w[0] & 255)) - 8388736.0f;
+        v[1] = as_float(0x4b000000u | w[0] >> 8) - 8388736.0f;
     } else {
-        const uint8_t w = ((const uint8_t *)codes)[i];
-        v[0] = (float)((w & 15) - 8), v[1] = (float)((w >> 4) - 8);
+        v[0] = as_float(0x4b000000u | (w[0] & 255)) - 8388616.0f;
+        v[1] = as_float(0x4b000000u | w[0] >> 8) - 8388616.0f;
     }
 }
 
-/* One slice's part of the dot products. q: [H][d_k rounded up to 4], at dimension d0. */
-template <int TYPE, int H> DEVICE void add_scores(float acc[H / 4][2], const split_shared *s, const float *q, uint32_t row, uint32_t n_d) {
+/* M dimensions from d on. q: [H][row] */
+template <int TYPE, int H, int M>
+DEVICE void score_steps(float acc[H / 4][2], const uint8_t *k, const float *q, uint32_t row, uint32_t d,
+                        const float scale[2]) {
     constexpr int N = H / 4;
+    word2 w[M];
+    float x[N][M];
+    UNROLL
+    for (int u = 0; u < M; u++) w[u] = load_keys2<TYPE>(k, d + u);
+    UNROLL
+    for (int h = 0; h < N; h++) UNROLL
+    for (int u = 0; u < M; u++) x[h][u] = q[h * row + d + u];
+    UNROLL
+    for (int u = 0; u < M; u++) {
+        float v[2];
+        unpack2<TYPE>(v, w[u]);
+        UNROLL
+        for (int i = 0; i < 2; i++) {
+            if (has_scales<TYPE>()) v[i] = v[i] * scale[i];
+            UNROLL
+            for (int h = 0; h < N; h++) acc[h][i] = fma32(x[h][u], v[i], acc[h][i]);
+        }
+    }
+}
+
+/* One slice's part of the dot products. q: [H][row], at the slice's first dimension. */
+template <int TYPE, int H>
+DEVICE void add_scores(float acc[H / 4][2], const split_shared *s, const float *q, uint32_t row, uint32_t n_d) {
     const uint32_t lane = lane_in_team(), group = lane / 8, pair = lane % 8;
-    const uint8_t *k = (const uint8_t *)s->slice + group * KEY_GROUP_BYTES;
+    const uint8_t *k =
+        (const uint8_t *)s->slice + group * KEY_GROUP_BYTES + pair * (TYPE == KV_Q4_0 ? 2 : code_bytes<TYPE>(2));
     const uint16_t *scales = s->scales + group * (SLICE_D / KV_SCALED) * KV_GROUP + pair * 2;
     float scale[2] = {1.0f, 1.0f};
-    for (uint32_t d = 0; d < n_d; d += 4) {
+    uint32_t d = 0;
+    q += team_in_block() * (H / 4) * row;
+    for (; d + 8 <= n_d; d += 8) {
         if (has_scales<TYPE>() && d % KV_SCALED == 0) {
             scale[0] = from_f16(scales[d / KV_SCALED * KV_GROUP]);
             scale[1] = from_f16(scales[d / KV_SCALED * KV_GROUP + 1]);
         }
-        word4 w[N];
-        UNROLL
-        for (int h = 0; h < N; h++) w[h] = *(const word4 *)&q[(team_in_block() * N + h) * row + d];
-        UNROLL
-        for (uint32_t u = 0; u < 4; u++) {
-            if (d + u >= n_d) continue; /* only of sizes that are no multiple of 4 */
-            float v[2];
-            unpack2<TYPE>(v, k, (d + u) * 8 + pair);
-            UNROLL
-            for (int i = 0; i < 2; i++) {
-                if (has_scales<TYPE>()) v[i] = v[i] * scale[i];
-                UNROLL
-                for (int h = 0; h < N; h++) acc[h][i] = fma32(as_float(w[h][u]), v[i], acc[h][i]);
-            }
-        }
+        score_steps<TYPE, H, 8>(acc, k, q, row, d, scale);
     }
+    for (; d < n_d; d++) score_steps<TYPE, H, 1>(acc, k, q, row, d, scale);
 }
 
 template <int H>
-DEVICE void add_scores_any(float acc[H / 4][2], const split_shared *s, uint32_t type, const float *q, uint32_t row, uint32_t n_d) {
+DEVICE void add_scores_any(float acc[H / 4][2], const split_shared *s, uint32_t type, const float *q, uint32_t row,
+                           uint32_t n_d) {
     switch (type) {
     case KV_F32: add_scores<KV_F32, H>(acc, s, q, row, n_d); break;
     case KV_F16: add_scores<KV_F16, H>(acc, s, q, row, n_d); break;
+    case KV_BF16: add_scores<KV_BF16, H>(acc, s, q, row, n_d); break;
+    case KV_Q4_0: add_scores<KV_Q4_0, H>(acc, s, q, row, n_d); break;
     case KV_Q8_0: add_scores<KV_Q8_0, H>(acc, s, q, row, n_d); break;
     default: break;
     }
 }
 
 /* Scores to weights, in place; m and l of the first n_heads heads to the state. p: [64][H] */
-template <int H> DEVICE void split_weights(const split_chunk &c, float *p, float *m_out, float *l_out, uint32_t n_heads) {
+template <int H>
+DEVICE void split_weights(const split_chunk &c, float *p, float *m_out, float *l_out, uint32_t n_heads) {
     const uint32_t r = thread_x() % 16, h = thread_x() / 16;
     if (team_in_block() >= H / 2) return;
     float s[4], m = -__builtin_inff(), part = 0.0f;
@@ -202,30 +238,51 @@ template <int H> DEVICE void split_weights(const split_chunk &c, float *p, float
     if (r == 0 && h < n_heads) m_out[h] = m, l_out[h] = part;
 }
 
-/* Keys j .. end of a slice that begins at key j0; thread: outputs 2 i, 2 i + 1 of the slice, i = thread % 64. */
-template <int TYPE, int H>
-DEVICE void add_values(float acc[H / 2][2], const split_shared *s, const float *p, uint32_t j0, uint32_t j, uint32_t end) {
+/* M keys from number j of the slice on. p: [key of the slice][H] at this thread's heads. */
+template <int TYPE, int H, int M>
+DEVICE void value_steps(float acc[H / 2][2], const split_shared *s, const float *p, uint32_t j) {
     constexpr int N = H / 2;
-    const uint32_t pair = thread_x() % 64, h0 = thread_x() / 64 * N;
-    _Pragma("unroll 8") for (; j < end; j++) {
+    const uint32_t pair = thread_x() % 64;
+    word2 w[M];
+    float x[M][N], scale[M];
+    UNROLL
+    for (int u = 0; u < M; u++) {
+        w[u] = load2<TYPE>(s->slice, (j + u) * (SLICE_D / 2) + pair);
+        if (has_scales<TYPE>()) scale[u] = from_f16(s->scales[(j + u) * (SLICE_D / KV_SCALED) + pair / 16]);
+        UNROLL
+        for (int h = 0; h < N; h++) x[u][h] = as_float(((const word2 *)&p[(j + u) * H])[h / 2][h % 2]);
+    }
+    UNROLL
+    for (int u = 0; u < M; u++) {
         float v[2];
-        unpack2<TYPE>(v, s->slice, (j - j0) * (SLICE_D / 2) + pair);
-        const float scale = has_scales<TYPE>() ? from_f16(s->scales[(j - j0) * 4 + pair / 16]) : 1.0f;
+        unpack2<TYPE>(v, w[u]);
         UNROLL
         for (int i = 0; i < 2; i++) {
-            if (has_scales<TYPE>()) v[i] = v[i] * scale;
+            if (has_scales<TYPE>()) v[i] = v[i] * scale[u];
             UNROLL
-            for (int h = 0; h < N; h++) acc[h][i] = fma32(p[j * H + h0 + h], v[i], acc[h][i]);
+            for (int h = 0; h < N; h++) acc[h][i] = fma32(x[u][h], v[i], acc[h][i]);
         }
     }
 }
 
+/* Keys j .. end of a slice that begins at key j0; thread: outputs 2 i, 2 i + 1 of the slice, i = thread % 64. */
+template <int TYPE, int H>
+DEVICE void add_values(float acc[H / 2][2], const split_shared *s, const float *p, uint32_t j0, uint32_t j,
+                       uint32_t end) {
+    p += j0 * H + thread_x() / 64 * (H / 2);
+    if (end <= j) return;
+    for (j -= j0, end -= j0; j + 8 <= end; j += 8) value_steps<TYPE, H, 8>(acc, s, p, j);
+    for (; j < end; j++) value_steps<TYPE, H, 1>(acc, s, p, j);
+}
+
 template <int H>
-DEVICE void add_values_any(float acc[H / 2][2], const split_shared *s, uint32_t type, const float *p, uint32_t j0, uint32_t j,
-                           uint32_t end) {
+DEVICE void add_values_any(float acc[H / 2][2], const split_shared *s, uint32_t type, const float *p, uint32_t j0,
+                           uint32_t j, uint32_t end) {
     switch (type) {
     case KV_F32: add_values<KV_F32, H>(acc, s, p, j0, j, end); break;
     case KV_F16: add_values<KV_F16, H>(acc, s, p, j0, j, end); break;
+    case KV_BF16: add_values<KV_BF16, H>(acc, s, p, j0, j, end); break;
+    case KV_Q4_0: add_values<KV_Q4_0, H>(acc, s, p, j0, j, end); break;
     case KV_Q8_0: add_values<KV_Q8_0, H>(acc, s, p, j0, j, end); break;
     default: break;
     }
@@ -233,7 +290,8 @@ DEVICE void add_values_any(float acc[H / 2][2], const split_shared *s, uint32_t 
 
 /* Values that are no multiple of 8 long are not aligned: one output a thread, straight from memory. */
 template <int H>
-DEVICE void split_values_plain(const attention_args &a, const split_chunk &c, const float *p, float *o, uint32_t n_heads) {
+DEVICE void split_values_plain(const attention_args &a, const split_chunk &c, const float *p, float *o,
+                               uint32_t n_heads) {
     const uint32_t d_v = a.kv.d_v;
     for (uint32_t h = 0; h < n_heads; h++)
         for (uint32_t d = thread_x(); d < d_v; d += ATTN_SPLIT_THREADS) {
@@ -251,7 +309,8 @@ DEVICE void split_values_plain(const attention_args &a, const split_chunk &c, co
 
 /* The heads' queries, [H][row]; absent heads are zero. */
 template <int H>
-DEVICE void load_queries(float *q, uint32_t row, const attention_args &a, uint32_t tok, uint32_t head0, uint32_t n_heads) {
+DEVICE void load_queries(float *q, uint32_t row, const attention_args &a, uint32_t tok, uint32_t head0,
+                         uint32_t n_heads) {
     const float *from = (const float *)((const uint8_t *)a.q + (uint64_t)tok * a.q_stride) + (uint64_t)head0 * a.kv.d_k;
     for (uint32_t h = 0; h < H; h++)
         for (uint32_t d = thread_x(); d < a.kv.d_k; d += ATTN_SPLIT_THREADS)
@@ -260,8 +319,8 @@ DEVICE void load_queries(float *q, uint32_t row, const attention_args &a, uint32
 
 /* r: the first slice of keys; it leaves with the first slice of values. */
 template <int H>
-DEVICE void split_scores(const attention_args &a, const split_chunk &c, split_shared *s, split_load *r, const float *q, uint32_t row,
-                         float *p) {
+DEVICE void split_scores(const attention_args &a, const split_chunk &c, split_shared *s, split_load *r, const float *q,
+                         uint32_t row, float *p) {
     constexpr int N = H / 4;
     const uint32_t step = key_slice_d(a.kv.type_k);
     float acc[N][2];
@@ -278,16 +337,15 @@ DEVICE void split_scores(const attention_args &a, const split_chunk &c, split_sh
         add_scores_any<H>(acc, s, a.kv.type_k, q + d0, row, min32(step, a.kv.d_k - d0));
     }
     UNROLL
-    for (int i = 0; i < 2; i++)
-        UNROLL
-        for (int h = 0; h < N; h++)
-            p[(lane_in_team() * 2 + i) * H + team_in_block() * N + h] = score_of(acc[h][i], a.scale, a.softcap);
+    for (int i = 0; i < 2; i++) UNROLL
+    for (int h = 0; h < N; h++)
+        p[(lane_in_team() * 2 + i) * H + team_in_block() * N + h] = score_of(acc[h][i], a.scale, a.softcap);
 }
 
 /* o: of the block's first head in the state; heads are d_v apart. */
 template <int H>
-DEVICE void split_values(const attention_args &a, const split_chunk &c, split_shared *s, split_load *r, const float *p, float *o,
-                         uint32_t n_heads) {
+DEVICE void split_values(const attention_args &a, const split_chunk &c, split_shared *s, split_load *r, const float *p,
+                         float *o, uint32_t n_heads) {
     constexpr int N = H / 2;
     const uint32_t step = value_slice_keys(a.kv.type_v), h0 = thread_x() / 64 * N;
     for (uint32_t d0 = 0; d0 < a.kv.d_v; d0 += SLICE_D) {
@@ -316,15 +374,14 @@ DEVICE void split_values(const attention_args &a, const split_chunk &c, split_sh
 template <int H> DEVICE void split_block(const attention_args &a, split_shared *s, float *q, float *p) {
     const attn_single one = a.single[block_z()];
     if (one.tok == ATTN_NONE) return;
-    const uint32_t seq = a.kv.seq[one.tok], pos = (uint32_t)a.kv.pos[one.tok];
-    const uint32_t last = a.last ? (uint32_t)a.last[seq] : pos, from = first_seen(a.window, pos);
+    const uint32_t last = a.last ? (uint32_t)a.last[a.kv.seq[one.tok]] : one.pos, from = first_seen(a.window, one.pos);
     const uint32_t first = from / ATTN_KEYS, number = block_x();
     if (number >= last / ATTN_KEYS + 1 - first) return;
     const uint32_t group = a.n_head / a.kv.n_kv_head, parts = (group + H - 1) / H, part = block_y() % parts;
     split_chunk c;
     c.head = block_y() / parts;
     const uint32_t head0 = c.head * group + part * H, n_heads = min32(H, group - part * H);
-    c.first_page = a.kv.first_page[seq];
+    c.first_page = one.first_page;
     c.key0 = (first + number) * ATTN_KEYS;
     c.lo = from > c.key0 ? from - c.key0 : 0;
     c.hi = min32(last + 1 - c.key0, ATTN_KEYS);
@@ -345,33 +402,47 @@ template <int H> DEVICE void split_block(const attention_args &a, split_shared *
 KERNEL(attention_split_h4, attention_args, ATTN_SPLIT_THREADS) {
     SHARED split_shared s;
     SHARED float __attribute__((aligned(16))) q[ATTN_SPLIT_D * 4];
-    SHARED float p[ATTN_KEYS * 4];
+    SHARED float __attribute__((aligned(16))) p[ATTN_KEYS * 4];
     split_block<4>(a, &s, q, p);
 }
 
 KERNEL(attention_split_h8, attention_args, ATTN_SPLIT_THREADS) {
     SHARED split_shared s;
     SHARED float __attribute__((aligned(16))) q[ATTN_SPLIT_D * 8];
-    SHARED float p[ATTN_KEYS * 8];
+    SHARED float __attribute__((aligned(16))) p[ATTN_KEYS * 8];
     split_block<8>(a, &s, q, p);
 }
 
 KERNEL(attention_split_wide, attention_args, ATTN_SPLIT_THREADS) {
     SHARED split_shared s;
     SHARED float __attribute__((aligned(16))) q[ATTN_MAX_D * 8];
-    SHARED float p[ATTN_KEYS * 8];
+    SHARED float __attribute__((aligned(16))) p[ATTN_KEYS * 8];
     split_block<8>(a, &s, q, p);
 }
 
 /* --- the merge, left to right -------------------------------------------------------------------------------------------
  * What a chunk's merge needs of those before it is the greatest m alone, and a maximum may be taken in any order: so a
  * stage's factors exp(m - m') are computed by one thread a chunk, and what is left in order is a product and an fma. */
-enum { MERGE_STAGE = ATTN_MERGE_THREADS };
+enum { MERGE_STAGE = ATTN_MERGE_THREADS, MERGE_UNITS = 8 };
 
 struct merge_stage {
     float o[MERGE_STAGE][ATTN_MERGE_D];
-    float old[MERGE_STAGE], add[MERGE_STAGE], l[MERGE_STAGE]; /* factors of the running state and of the chunk */
+    word4 factor[MERGE_STAGE]; /* of the running state, of the chunk; the chunk's l */
     float team_max[ATTN_MERGE_THREADS / TEAM];
+};
+
+/* A stage on its way: (m, l) of this thread's chunk and 16-byte pieces of outputs. */
+struct merge_load {
+    word4 unit[MERGE_UNITS];
+    float m, l;
+};
+
+/* Where the outputs of a head stand. wide: in 16-byte pieces. */
+struct merge_job {
+    const uint8_t *state;
+    uint64_t state_bytes, at_o;
+    uint32_t n_head, head, n_d, n; /* n: chunks */
+    bool wide;
 };
 
 /* Greatest m up to and with this thread's chunk and `before` it. */
@@ -391,65 +462,90 @@ DEVICE float running_max(merge_stage *s, float m, float carry, float *before) {
     return canon_max(most, v);
 }
 
-/* Copies [n][32] outputs of consecutive states, the first at `from`. */
-DEVICE void load_outputs(merge_stage *s, const uint8_t *from, uint64_t state_bytes, uint32_t n, uint32_t n_d) {
-    if (n_d == ATTN_MERGE_D && state_bytes % 16 == 0 && (uintptr_t)from % 16 == 0) {
-        const uint32_t at = thread_x() % 8 * 4;
-        for (uint32_t c = thread_x() / 8; c < n; c += ATTN_MERGE_THREADS / 8)
-            *(word4 *)&s->o[c][at] = *(const word4 *)(from + c * state_bytes + at * 4);
-        return;
+/* Chunks c0 .. of the job. */
+DEVICE void load_stage(merge_load *r, const merge_job &j, uint32_t c0) {
+    const uint32_t i = thread_x();
+    r->m = -__builtin_inff(), r->l = 0.0f;
+    if (c0 + i < j.n) {
+        const float *ml = (const float *)(j.state + (c0 + i) * j.state_bytes);
+        r->m = ml[j.head], r->l = ml[j.n_head + j.head];
     }
-    for (uint32_t c = team_in_block(); c < n; c += ATTN_MERGE_THREADS / TEAM)
-        if (lane_in_team() < n_d)
-            s->o[c][lane_in_team()] = *(const float *)(from + c * state_bytes + lane_in_team() * 4);
+    if (!j.wide) return;
+    UNROLL
+    for (uint32_t u = 0; u < MERGE_UNITS; u++) {
+        const uint32_t c = c0 + u * (MERGE_STAGE / MERGE_UNITS) + i / 8;
+        if (c < j.n) r->unit[u] = *(const word4 *)(j.state + c * j.state_bytes + j.at_o + i % 8 * 16);
+    }
 }
 
-DEVICE void merge_block(const attention_args &a, merge_stage *s) {
-    const attn_single one = a.single[block_x()];
-    if (one.tok == ATTN_NONE) return;
-    const uint32_t head = block_y(), d0 = block_z() * ATTN_MERGE_D, n_d = min32(ATTN_MERGE_D, a.kv.d_v - d0);
-    const uint32_t seq = a.kv.seq[one.tok], pos = (uint32_t)a.kv.pos[one.tok];
-    const uint32_t last = a.last ? (uint32_t)a.last[seq] : pos;
-    const uint32_t n = last / ATTN_KEYS + 1 - first_seen(a.window, pos) / ATTN_KEYS;
-    const uint64_t state_bytes = gpu_attn_state_bytes(a.n_head, a.kv.d_v);
-    const uint8_t *state = a.states + one.first_state * state_bytes;
-    const uint64_t at_o = gpu_attn_state_o(a.n_head) + ((uint64_t)head * a.kv.d_v + d0) * 4;
-    const uint32_t lane = lane_in_team(), i = thread_x();
-    float most = -__builtin_inff(), l = 0.0f, o = 0.0f;
-    for (uint32_t c0 = 0; c0 < n; c0 += MERGE_STAGE) {
-        const uint32_t n_c = min32(MERGE_STAGE, n - c0);
-        const uint8_t *stage = state + c0 * state_bytes;
-        float m = -__builtin_inff(), before;
-        if (i < n_c) {
-            const float *ml = (const float *)(stage + i * state_bytes);
-            m = ml[head];
-            s->l[i] = ml[a.n_head + head];
-        }
-        load_outputs(s, stage + at_o, state_bytes, n_c, n_d);
-        const float max = running_max(s, m, most, &before);
-        s->old[i] = canon_exp(before - max);
-        s->add[i] = canon_exp(m - max);
+DEVICE void put_stage(merge_stage *s, const merge_load &r, const merge_job &j, uint32_t c0) {
+    const uint32_t i = thread_x();
+    if (j.wide) {
+        UNROLL
+        for (uint32_t u = 0; u < MERGE_UNITS; u++)
+            *(word4 *)&s->o[u * (MERGE_STAGE / MERGE_UNITS) + i / 8][i % 8 * 4] = r.unit[u];
+        return;
+    }
+    for (uint32_t c = team_in_block(); c < MERGE_STAGE && c0 + c < j.n; c += ATTN_MERGE_THREADS / TEAM)
+        if (lane_in_team() < j.n_d)
+            s->o[c][lane_in_team()] =
+                *(const float *)(j.state + (c0 + c) * j.state_bytes + j.at_o + lane_in_team() * 4);
+}
+
+/* Running state of one output. */
+struct merge_sum {
+    float m, l, o;
+};
+
+DEVICE merge_sum merge_chunks(const merge_job &j, merge_stage *s) {
+    const uint32_t lane = lane_in_team();
+    merge_sum sum = {-__builtin_inff(), 0.0f, 0.0f};
+    merge_load r;
+    load_stage(&r, j, 0);
+    for (uint32_t c0 = 0; c0 < j.n; c0 += MERGE_STAGE) {
+        const uint32_t n = min32(MERGE_STAGE, j.n - c0);
+        float before;
+        put_stage(s, r, j, c0);
+        const float max = running_max(s, r.m, sum.m, &before);
+        s->factor[thread_x()] =
+            (word4){as_bits(canon_exp(before - max)), as_bits(canon_exp(r.m - max)), as_bits(r.l), 0};
         barrier();
-        for (uint32_t t = 0; t < ATTN_MERGE_THREADS / TEAM; t++) most = canon_max(most, s->team_max[t]);
+        load_stage(&r, j, c0 + MERGE_STAGE);
+        for (uint32_t t = 0; t < ATTN_MERGE_THREADS / TEAM; t++) sum.m = canon_max(sum.m, s->team_max[t]);
         uint32_t c = 0;
-        if (c0 == 0) l = s->l[0], o = s->o[0][lane], c = 1;
-        for (; c < n_c; c++) {
-            l = fma32(s->l[c], s->add[c], l * s->old[c]);
-            o = fma32(s->o[c][lane], s->add[c], o * s->old[c]);
+        if (c0 == 0) sum.l = as_float(s->factor[0][2]), sum.o = s->o[0][lane], c = 1;
+        _Pragma("unroll 8") for (; c < n; c++) {
+            const word4 f = s->factor[c];
+            sum.l = fma32(as_float(f[2]), as_float(f[1]), sum.l * as_float(f[0]));
+            sum.o = fma32(s->o[c][lane], as_float(f[1]), sum.o * as_float(f[0]));
         }
         barrier();
     }
-    if (a.sinks) { /* one more key without a value */
-        const float sink = a.sinks[head], max = canon_max(most, sink), add = canon_exp(sink - max);
-        const float old = canon_exp(most - max);
-        l = fma32(1.0f, add, l * old);
-        o = fma32(0.0f, add, o * old);
-    }
-    float *y = (float *)((uint8_t *)a.y + (uint64_t)one.tok * a.y_stride) + (uint64_t)head * a.kv.d_v + d0;
-    if (i < n_d) y[i] = o * (1.0f / l);
+    return sum;
 }
 
 KERNEL(attention_merge, attention_args, ATTN_MERGE_THREADS) {
     SHARED merge_stage s;
-    merge_block(a, &s);
+    const attn_single one = a.single[block_x()];
+    if (one.tok == ATTN_NONE) return;
+    const uint32_t head = block_y(), d0 = block_z() * ATTN_MERGE_D;
+    const uint32_t seq = a.kv.seq[one.tok], pos = (uint32_t)a.kv.pos[one.tok],
+                   last = a.last ? (uint32_t)a.last[seq] : pos;
+    merge_job j;
+    j.state_bytes = gpu_attn_state_bytes(a.n_head, a.kv.d_v);
+    j.state = a.states + one.first_state * j.state_bytes;
+    j.at_o = gpu_attn_state_o(a.n_head) + ((uint64_t)head * a.kv.d_v + d0) * 4;
+    j.n_head = a.n_head, j.head = head;
+    j.n_d = min32(ATTN_MERGE_D, a.kv.d_v - d0);
+    j.n = last / ATTN_KEYS + 1 - first_seen(a.window, one.pos) / ATTN_KEYS;
+    j.wide = j.n_d == ATTN_MERGE_D && j.at_o % 16 == 0;
+    merge_sum sum = merge_chunks(j, &s);
+    if (a.sinks) { /* one more key without a value */
+        const float sink = a.sinks[head], max = canon_max(sum.m, sink);
+        const float old = canon_exp(sum.m - max), add = canon_exp(sink - max);
+        sum.l = fma32(1.0f, add, sum.l * old);
+        sum.o = fma32(0.0f, add, sum.o * old);
+    }
+    float *y = (float *)((uint8_t *)a.y + (uint64_t)one.tok * a.y_stride) + (uint64_t)head * a.kv.d_v + d0;
+    if (thread_x() < j.n_d) y[thread_x()] = sum.o * (1.0f / sum.l);
 }
