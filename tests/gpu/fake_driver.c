@@ -240,7 +240,7 @@ static status module_load(gpu_driver *d, uint32_t dev, const void *code, size_t 
 static status kernel_find(gpu_driver *d, uint32_t dev, gpu_module m, const char *name, gpu_kernel *out, err *e) {
     (void)dev, (void)m;
     static const char *known[512];
-    char why[300];
+    char why[300] = "";
     unsigned grid[3] = {0, 0, 0};
     uint32_t i = 0;
     while (i < 511 && known[i] && strcmp(known[i], name) != 0) i++;

@@ -77,14 +77,18 @@ bool gpu_append_turns(const node *append, const node *rope) {
 /* --- reading ----------------------------------------------------------------------------------------------------------- */
 
 static uint32_t group_of(const node *n) { return n->p.attn.n_head / n->p.attn.n_kv_head; }
-static uint32_t split_heads(const node *n) { return group_of(n) > 4 ? 8 : 4; }
+static uint32_t split_heads(const node *n) { return gpu_attn_split_heads(group_of(n), n->p.attn.d_k); }
+static const char *split_kernel(const node *n) {
+    if (n->p.attn.d_k > ATTN_SPLIT_D) return "attention_split_wide";
+    return split_heads(n) == 8 ? "attention_split_h8" : "attention_split_h4";
+}
 
 /* param: query head groups, chunks that a window lets a token see (0: no window) */
 static void shape_split(const gpu_backend *g, const gpu_item *i, const gpu_step *s, uint32_t rows, gpu_launch *l,
                         gpu_kernel *kernel) {
     (void)g, (void)rows, (void)kernel;
     uint32_t chunks = i->param[1] ? min_u32(s->n_chunks, i->param[1]) : s->n_chunks;
-    l->grid[0] = s->n_single ? gpu_ceil_div(chunks, ATTN_SPLIT_CHUNKS) : 0;
+    l->grid[0] = s->n_single ? chunks : 0;
     l->grid[1] = i->param[0];
     l->grid[2] = s->n_single;
 }
@@ -128,7 +132,7 @@ status gpu_make_attention(gpu_backend *g, const node *n, err *e) {
     args.scale = n->p.attn.scale;
     args.softcap = n->p.attn.softcap;
     gpu_item_spec spec = {.n = n, .args = &args, .args_bytes = sizeof args, .rows = n->rows};
-    spec.kernel = h == 8 ? "attention_split_h8" : "attention_split_h4";
+    spec.kernel = split_kernel(n);
     spec.block = ATTN_SPLIT_THREADS;
     spec.shape = shape_split;
     spec.param[0] = n_kv * gpu_ceil_div(group_of(n), h);
@@ -155,7 +159,7 @@ uint32_t gpu_attention_tile_tokens(const plan *p, uint32_t device) {
     for (uint32_t i = 0; i < p->n_order; i++) {
         const node *n = p->order[i];
         if (n->op != OP_ATTENTION || n->device != device) continue;
-        uint32_t heads = min_u32(group_of(n), ATTN_TILE_HEADS);
+        uint32_t heads = gpu_attn_tile_heads(group_of(n));
         if (heads > most) most = heads;
     }
     return ATTN_TILE_QUERIES / most;

@@ -1,6 +1,7 @@
 /* From the plan's nodes to kernel launches, in the plan's order. Views, inputs and rope tables cost no launch: they are
  * places in memory that the host fills. */
 #include "backend/gpu/gpu_items.h"
+#include "backend/gpu/kernels/args_quantize.h"
 #include "base/mem.h"
 
 #include <assert.h>
@@ -163,6 +164,12 @@ static bool matrix_fits(const node *w) {
     return w->op == OP_WEIGHT && gpu_weight_shape(&planes, w->weight->type, w->weight->dim[0]);
 }
 
+/* Rows of f32 that are read 16 bytes at a time. */
+static bool is_aligned(const node *x) {
+    if (x->dtype != DTYPE_F32) return true;
+    return x->op == OP_VIEW ? x->p.view.offset % 4 == 0 && is_aligned(x->in[0]) : x->width % 4 == 0;
+}
+
 static bool attention_fits(const node *n) {
     return n->p.attn.d_k <= ATTN_MAX_D && n->p.attn.d_v <= ATTN_MAX_D &&
            (n->op != OP_ATTENTION || n->p.attn.n_head / n->p.attn.n_kv_head <= GPU_MAX_GROUP);
@@ -173,12 +180,15 @@ bool gpu_supports(const backend *b, const node *n) {
     (void)b;
     switch (n->op) {
     case OP_GET_ROWS: return matrix_fits(n->in[0]);
-    case OP_LINEAR_EXPERT: return matrix_fits(n->in[1]);
+    case OP_LINEAR_EXPERT: return matrix_fits(n->in[1]) && is_aligned(n->in[0]);
     case OP_LINEAR:
         for (uint32_t i = 1; i < n->n_in - n->p.linear.residual; i++)
             if (!matrix_fits(n->in[i])) return false;
-        return true;
-    case OP_NORM_QUANTIZE: return n->p.norm.group == n->width || n->p.norm.group % 256 == 0;
+        return is_aligned(n->in[0]);
+    case OP_QUANTIZE:
+    case OP_SWIGLU_QUANTIZE:
+    case OP_GEGLU_QUANTIZE: return is_aligned(n->in[0]) && is_aligned(n->in[n->n_in - 1]);
+    case OP_NORM_QUANTIZE: return n->width / n->p.norm.group <= QUANTIZE_GROUPS && is_aligned(n->in[0]);
     case OP_KV_APPEND:
     case OP_ROPE_APPEND:
     case OP_ATTENTION: return attention_fits(n);

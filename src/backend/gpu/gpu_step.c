@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-enum { STEP_ALIGN = 64, TABLE_TOKENS = 16, MOST_POSITIONS = 1 << 18, MOST_PAGE_ENTRIES = 1 << 24 };
+enum { STEP_ALIGN = 64, TABLE_TOKENS = 16, MOST_POSITIONS = 1 << 18, MOST_PAGE_ENTRIES = 1 << 24, LEAST_CHUNKS = 4 };
 
 static uint32_t min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
@@ -158,7 +158,8 @@ static uint32_t run_end(const step_input *in, uint32_t t) {
 
 /* Tokens that stand alone, while there is memory for their states, are taken one by one; runs in tiles. Counts with lists
  * NULL. */
-static void list_work(const gpu_backend *g, gpu_step *s, const step_input *in, attn_single *single, attn_tile_of *tile) {
+static void list_work(const gpu_backend *g, gpu_step *s, const step_input *in, attn_single *single,
+                      attn_tile_of *tile) {
     uint64_t state = 0;
     s->n_single = s->n_tile = s->n_chunks = 0;
     for (uint32_t t = 0, end; t < in->n_tok; t = end) {
@@ -235,7 +236,7 @@ static uint32_t bucket(uint32_t n) { /* 1 to 8, then by 4 to 32, by 8 to 64 */
 }
 
 static uint32_t chunk_bucket(uint32_t n) {
-    uint32_t b = ATTN_SPLIT_CHUNKS;
+    uint32_t b = LEAST_CHUNKS;
     while (b < n) b *= 2;
     return b;
 }
