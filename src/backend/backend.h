@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "graph/plan.h"
 #include "kv/kv.h"
+#include "sample/sample.h"
 
 /* One step as plain arrays; all borrowed until `wait` returns. Tokens of one sequence stand in ascending position. */
 typedef struct {
@@ -25,6 +26,19 @@ typedef struct {
     size_t staging; /* held only while loading, beside what is loaded */
     size_t host;    /* of a device with memory of its own: host memory beside it (pinned). staging is the host's too */
 } backend_memory;
+
+/* One token to be drawn from a row of the step's logits: sample_token of src/sample, wherever it runs. Borrowed as the step. */
+typedef struct {
+    uint32_t row; /* of the output rows */
+    const sample_params *params;
+    const int32_t *history;
+    size_t n_history;
+    uint64_t pos;
+    sample_result *out;
+    err *failed;     /* why there is no token (sample_token's errors); code OK: there is */
+    bool drawn;      /* false: left to the caller, who finds the row in its place */
+    const char *why; /* ... and the reason; static */
+} backend_draw;
 
 typedef struct backend backend;
 
@@ -49,6 +63,10 @@ typedef struct {
     status (*page_copy)(backend *b, uint32_t to, uint32_t from, err *e);
     status (*page_read)(backend *b, uint32_t page, void *dst, err *e);
     status (*page_write)(backend *b, uint32_t page, const void *src, err *e);
+    /* Both NULL: this backend draws nothing. Before the first run of a step: the draws that the device may make itself, behind
+     * its logits; their rows then need not come to the host. After wait: tokens stand in *out for those that are drawn. */
+    status (*draw_begin)(backend *b, const node *logits, backend_draw *draw, uint32_t n, err *e);
+    status (*draw_end)(backend *b, err *e);
     /* The host's own work between steps, on the threads that the backend has: fn(ctx, i, worker) for each i below n, worker
      * below the count that is returned. n 0: only that. What fn does must not depend on who calls it. */
     uint32_t (*host_work)(backend *b, void (*fn)(void *ctx, uint32_t i, uint32_t worker), void *ctx, uint32_t n);

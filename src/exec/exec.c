@@ -22,6 +22,10 @@ struct exec {
     sample_scratch **sampler; /* [n_samplers]: one for each thread of the result's backend */
     uint32_t n_samplers;
     uint32_t *first_out; /* [n_seq_max] row of each sequence of the step */
+    backend_draw *draw;  /* [max_out] of the step, by the result's backend */
+    uint8_t *row_drawn;  /* [max_out] rows whose token stands in its place already */
+    uint32_t n_draws;
+    err draw_failed; /* of a sequence that has none of its own */
     const float *last_logits, *last_hidden;
     size_t logits_stride, hidden_stride; /* floats */
 };
@@ -98,9 +102,11 @@ static status reserve(exec *x, err *e) {
     x->n_seq_max = x->max_tok;
     x->page_table = mem_array(x->n_seq_max, sizeof *x->page_table);
     x->first_out = mem_array(x->n_seq_max, sizeof *x->first_out);
+    x->draw = mem_array(x->max_out, sizeof *x->draw);
+    x->row_drawn = mem_array(x->max_out, sizeof *x->row_drawn);
     if (crossing) x->copied = mem_alloc(crossing);
     bool rows = reserve_rows(x, x->g.result, &x->logits) && (!x->g.hidden || reserve_rows(x, x->g.hidden, &x->hidden));
-    rows = rows && reserve_samplers(x) && x->first_out;
+    rows = rows && reserve_samplers(x) && x->first_out && x->draw && x->row_drawn;
     return rows && x->page_table && (!crossing || x->copied) ? OK : fail(e, ERR_NOMEM, "executor");
 }
 
@@ -138,6 +144,8 @@ void exec_close(exec *x) {
     for (uint32_t i = 0; i < x->n_samplers; i++) sample_scratch_free(x->sampler[i]);
     mem_free(x->sampler);
     mem_free(x->first_out);
+    mem_free(x->draw);
+    mem_free(x->row_drawn);
     mem_free(x->backends);
     mem_free(x->kv.layer);
     mem_free(x->page_table);
@@ -198,6 +206,45 @@ static status fetch(exec *x, uint32_t n_out, err *e) {
     return s ? s : fetch_rows(x, x->g.hidden, n_out, x->hidden, &x->last_hidden, &x->hidden_stride, e);
 }
 
+/* --- draws that the result's backend makes itself ----------------------------------------------------------------------- */
+
+static bool may_draw(const exec_batch *b, uint32_t out) {
+    uint32_t seq = b->seq[b->out_row[out]];
+    const exec_seq *q = &b->seqs[seq];
+    bool alone =
+        (out == 0 || b->seq[b->out_row[out - 1]] != seq) && (out + 1 == b->n_out || b->seq[b->out_row[out + 1]] != seq);
+    return alone && q->sampling && q->result && !q->logits;
+}
+
+static status begin_draws(exec *x, const exec_batch *b, err *e) {
+    backend *r = x->backends[x->g.result->device];
+    x->n_draws = 0;
+    x->draw_failed.code = OK;
+    memset(x->row_drawn, 0, b->n_out);
+    if (!r->ops->draw_begin) return OK;
+    for (uint32_t o = 0; o < b->n_out; o++) {
+        exec_seq q = b->seqs[b->seq[b->out_row[o]]];
+        if (!may_draw(b, o)) continue;
+        x->draw[x->n_draws++] = (backend_draw){.row = o,
+                                               .params = q.sampling,
+                                               .history = q.history,
+                                               .n_history = q.n_history,
+                                               .pos = q.sample_pos,
+                                               .out = q.result,
+                                               .failed = q.failed ? q.failed : &x->draw_failed};
+    }
+    return r->ops->draw_begin(r, x->g.result, x->draw, x->n_draws, e);
+}
+
+static status end_draws(exec *x, err *e) {
+    backend *r = x->backends[x->g.result->device];
+    status s = r->ops->draw_end ? r->ops->draw_end(r, e) : OK;
+    for (uint32_t i = 0; i < x->n_draws; i++) x->row_drawn[x->draw[i].row] = x->draw[i].drawn;
+    if (s || !x->draw_failed.code) return s;
+    if (e) *e = x->draw_failed;
+    return x->draw_failed.code;
+}
+
 /* Logits that nobody samples are checked here: a number that is not finite never leaves as an answer. */
 static status check_finite(const float *row, uint32_t n, err *e) {
     float sum = 0.0f;
@@ -221,7 +268,8 @@ static status use_rows(const rows_job *job, uint32_t seq, uint32_t worker, err *
     const exec_batch *b = job->b;
     status s = OK;
     for (uint32_t o = job->x->first_out[seq]; !s && o < b->n_out && b->seq[b->out_row[o]] == seq; o++)
-        s = use_row(job->x, &b->seqs[seq], exec_logits(job->x, o), job->x->sampler[worker], e);
+        if (!job->x->row_drawn[o])
+            s = use_row(job->x, &b->seqs[seq], exec_logits(job->x, o), job->x->sampler[worker], e);
     return s;
 }
 
@@ -229,6 +277,8 @@ static status use_rows(const rows_job *job, uint32_t seq, uint32_t worker, err *
 static void use_own_rows(void *ctx, uint32_t i, uint32_t worker) {
     const rows_job *job = ctx;
     const exec_seq *q = &job->b->seqs[i];
+    uint32_t first = job->x->first_out[i];
+    if (first < job->b->n_out && job->x->row_drawn[first]) return; /* its one row */
     if (q->failed) q->failed->code = use_rows(job, i, worker, q->failed);
 }
 
@@ -257,7 +307,10 @@ status exec_step(exec *x, const exec_batch *b, err *e) {
                      .seq = b->seq,
                      .out_row = b->out_row,
                      .page_table = x->page_table};
-    status s = wait_all(x, run_segments(x, &in, e), e);
+    status s = begin_draws(x, b, e);
+    if (!s) s = run_segments(x, &in, e);
+    s = wait_all(x, s, e);
+    if (!s) s = end_draws(x, e);
     if (!s) s = fetch(x, b->n_out, e);
     if (!s) s = exec_check_file(x, e);
     return s ? s : use_logits(x, b, e);

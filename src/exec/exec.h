@@ -30,6 +30,7 @@ typedef struct {
     const int32_t *history;        /* the sequence's tokens so far, this step's included */
     size_t n_history;
     uint64_t sample_pos;   /* position of the token to be drawn: what randomness depends on */
+    bool logits;           /* exec_logits is wanted beside it */
     sample_result *result; /* filled when the sequence has an output row and sampling */
     err *
         failed; /* why nothing of this sequence is to be used (ERR_NUMBERS); code OK: all is well. NULL: the step fails */

@@ -25,6 +25,7 @@ static void add_tokens(sched *s, sched_request *r, uint32_t n) {
                                    .history = r->log,
                                    .n_history = r->n_log,
                                    .sample_pos = r->n_log,
+                                   .logits = r->p.events.logits != NULL,
                                    .result = sample ? &r->result : NULL,
                                    .failed = &r->failed};
     s->who[b->n_seq++] = r;

@@ -1,6 +1,7 @@
 #include "backend/gpu/gpu.h"
 
 #include "backend/gpu/gpu_items.h"
+#include "backend/gpu/gpu_sample.h"
 #include "base/mem.h"
 
 #include <inttypes.h>
@@ -41,7 +42,7 @@ static size_t own_page(const plan *p, uint32_t device, const kv_layout *kv, size
 
 typedef struct {
     gpu_tensor_sizes weights;
-    size_t activations, page, kv, step, scratch, crossing, results, incoming;
+    size_t activations, page, kv, step, scratch, crossing, results, incoming, draws, draws_host;
 } gpu_sizes;
 
 static status measure_sizes(const plan *p, uint32_t device, const kv_layout *kv, gpu_sizes *z, err *e) {
@@ -51,6 +52,7 @@ static status measure_sizes(const plan *p, uint32_t device, const kv_layout *kv,
     mem_free(t);
     if (!s) s = gpu_step_measure(p, device, kv, &z->step, e);
     if (s) return s;
+    gpu_draws_measure(p, device, &z->draws, &z->draws_host);
     z->page = own_page(p, device, kv, NULL);
     z->kv = z->page * kv->n_pages;
     z->crossing = z->page;
@@ -73,9 +75,9 @@ static status measure(const backend *b, const plan *p, uint32_t device, const kv
     *out = (backend_memory){.weights_own = z.weights.total,
                             .activations = z.activations,
                             .kv = z.kv,
-                            .scratch = z.scratch + z.step,
+                            .scratch = z.scratch + z.step + z.draws,
                             .staging = UPLOAD_BUFFERS * gpu_upload_buffer_bytes(z.weights.widest),
-                            .host = z.step + z.crossing + z.results + z.incoming};
+                            .host = z.step + z.crossing + z.results + z.incoming + z.draws_host};
     return OK;
 }
 
@@ -169,6 +171,7 @@ static status load(backend *b, const plan *p, uint32_t device, const kv_layout *
     if (!s) s = alloc_blocks(g, &z, e);
     if (!s) s = gpu_step_open(g, e);
     if (!s) s = open_windows(g, z.crossing, e);
+    if (!s) s = gpu_draws_open(g, e);
     if (!s) s = gpu_tensors_load(g, progress, ctx, e);
     if (!s) s = gpu_items_make(g, e);
     if (!s) s = g->d->stream_wait(g->d, g->dev, g->stream, e);
@@ -305,6 +308,7 @@ static void close_gpu(backend *b) {
     for (uint32_t i = 0; i < 2; i++) close_window(g, &g->result[i]);
     for (uint32_t i = 0; i < g->n_incoming; i++) close_window(g, &g->incoming[i]);
     if (g->crossing) g->d->host_release(g->d, g->dev, g->crossing);
+    gpu_draws_close(g);
     gpu_step_close(g);
     gpu_arena_close(g->arena);
     gpu_addr blocks[] = {g->act, g->kv_block, g->scratch};
@@ -335,6 +339,8 @@ static const backend_ops gpu_backend_ops = {
     .page_copy = page_copy,
     .page_read = page_read,
     .page_write = page_write,
+    .draw_begin = gpu_draw_begin,
+    .draw_end = gpu_draw_end,
     .host_work = host_work,
     .describe = describe,
     .close = close_gpu,

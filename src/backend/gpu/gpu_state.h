@@ -167,6 +167,7 @@ struct gpu_backend {
     uint8_t *crossing; /* pinned, for reads of any value and for pages */
     size_t crossing_bytes;
 
+    struct gpu_draws *draws; /* NULL: no logits here, or too many */
     gpu_step now;
     uint32_t run_out; /* output rows of the step, not padded */
     gpu_captured captured[GPU_MAX_GRAPHS];

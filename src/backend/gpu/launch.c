@@ -1,7 +1,7 @@
 /* Running a segment: its items one by one, or, for steps of few tokens, as one captured graph that is replayed for every step
  * like it: all addresses are constant, and what differs from step to step (tokens, positions, pages, work lists) stands in
  * device memory. A capture that fails is no error: the reason is noted once and launches go one by one from then on. */
-#include "backend/gpu/gpu_state.h"
+#include "backend/gpu/gpu_sample.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -85,6 +85,10 @@ static status send_results(gpu_backend *g, uint32_t segment, err *e) {
     for (uint32_t i = 0; !s && i < 2; i++) {
         const gpu_window *w = &g->result[i];
         if (!w->n || w->segment != segment || !g->run_out) continue;
+        if (i == 0 && w->n->rows == ROWS_OUT) {
+            s = gpu_draws_run(g, w, e);
+            continue;
+        }
         gpu_value v = gpu_value_of(g, w->n);
         uint32_t rows = w->n->rows == ROWS_OUT ? g->run_out : 1;
         size_t n_bytes = (size_t)rows * w->stride;
