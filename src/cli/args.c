@@ -67,9 +67,10 @@ static const option options[] = {
     {"-ub --ubatch-size --ubatch", INTEGER, AT(ubatch), CMD_ENGINE, 1, 16384, "N", "tokens of one step [512]"},
     {"-t --threads", INTEGER, AT(threads), CMD_SAMPLED | CMD_LOGITS | CMD_PLAN | CMD_SERVE, 1, 256, "N",
      "threads [physical cores this process may use]"},
-<<<<<<< HEAD
-    {"-ctk --cache-type-k", TEXT, AT(cache_k), CMD_ENGINE, 0, 0, "f16|f32|q8_0", "KV cache type of keys [f16]"},
-    {"-ctv --cache-type-v", TEXT, AT(cache_v), CMD_ENGINE, 0, 0, "f16|f32|q8_0", "KV cache type of values [f16]"},
+    {"-ctk --cache-type-k", TEXT, AT(cache_k), CMD_ENGINE, 0, 0, "f16|bf16|f32|q8_0|q4_0",
+     "KV cache type of keys [f16]"},
+    {"-ctv --cache-type-v", TEXT, AT(cache_v), CMD_ENGINE, 0, 0, "f16|bf16|f32|q8_0|q4_0",
+     "KV cache type of values [f16]"},
     {"--device", TEXT, AT(device), CMD_ENGINE, 0, 0, "auto|cpu|gpu|hip|cuda",
      "where to compute; also gpu:N, a UUID or a PCI address, as `rocmforge devices` lists them [auto]"},
     {"-ngl --gpu-layers --n-gpu-layers", TEXT, AT(gpu_layers), CMD_ENGINE, 0, 0, "N|all",
@@ -79,13 +80,6 @@ static const option options[] = {
     {"-ts --tensor-split", TEXT, AT(tensor_split), CMD_ENGINE, 0, 0, "X[,X]",
      "shares of layers of each GPU, as 3,1; means -sm layer [by free memory]"},
     {"-mg --main-gpu", TEXT, AT(main_gpu), CMD_ENGINE, 0, 0, "N", "the GPU to take, or to begin with [the best]"},
-=======
-    {"-ctk --cache-type-k", TEXT, AT(cache_k), CMD_ENGINE, 0, 0, "f16|bf16|f32|q8_0|q4_0",
-     "KV cache type of keys [f16]"},
-    {"-ctv --cache-type-v", TEXT, AT(cache_v), CMD_ENGINE, 0, 0, "f16|bf16|f32|q8_0|q4_0",
-     "KV cache type of values [f16]"},
-    {"--device", TEXT, AT(device), CMD_ENGINE, 0, 0, "auto|cpu", "where to compute [auto]"},
->>>>>>> attn
     {"-s --seed", INTEGER, AT(seed), CMD_SAMPLED, -1, 9007199254740992.0, "N",
      "seed of the random numbers; -1: a new one each time [-1]"},
     {"--temp --temperature", NUMBER, AT(temperature), CMD_SAMPLED, 0, 100, "X",
