@@ -103,11 +103,9 @@ static void encode_block(uint8_t *p, const float *x) {
     for (int i = 0; i < BLOCK; i++) p[2 + i] = finite ? (uint8_t)(int8_t)roundf(x[i] * inverse) : 0;
 }
 
-/* floor(x * inverse + 8.5) within 0 .. 15: the fma's sign is exact, so it tells when its rounding went over an integer. */
 static uint8_t code_q4_0(float x, float inverse) {
     const int q = (int)fmaf(x, inverse, 8.5f);
-    const int exact = fmaf(x, inverse, 8.5f - (float)q) < 0.0f ? q - 1 : q;
-    return (uint8_t)(exact < 15 ? exact : 15);
+    return (uint8_t)(q < 15 ? q : 15);
 }
 
 static void encode_block_q4_0(uint8_t *p, const float *x) {

@@ -68,8 +68,8 @@ uint16_t f32_to_bf16(float f); /* round to nearest even; NaN stays NaN */
  * the cache and by tests. dst: n_elems / 32 blocks of 34 bytes. */
 void quant_encode_q8_0(void *dst, const float *src, size_t n_elems);
 
-/* Q4_0 likewise: d = m / -8 for the value m of greatest magnitude (the first of equals), codes floor(x / d + 8.5) kept within
- * 0 .. 15, the product and the sum exact. dst: n_elems / 32 blocks of 18 bytes. */
+/* Q4_0 likewise: d = m / -8 for the value m of greatest magnitude (the first of equals), codes fma(x, 1 / d, 8.5) cut to
+ * integers of at most 15. dst: n_elems / 32 blocks of 18 bytes. */
 void quant_encode_q4_0(void *dst, const float *src, size_t n_elems);
 
 #endif

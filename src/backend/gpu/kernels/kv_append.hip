@@ -56,8 +56,7 @@ DEVICE uint32_t encode_q4_0(float x, uint16_t *scale) {
     *scale = finite ? to_f16(d) : 0x7e00;
     if (!finite) return 8;
     const int32_t q = (int32_t)fma32(x, inverse, 8.5f);
-    const int32_t exact = fma32(x, inverse, 8.5f - (float)q) < 0.0f ? q - 1 : q;
-    return exact < 15 ? (uint32_t)exact : 15;
+    return q < 15 ? (uint32_t)q : 15;
 }
 
 DEVICE uint16_t to_bf16(float x) { /* to nearest even, a NaN made quiet */
