@@ -21,7 +21,8 @@ enum {
 #define MERGE_COPY -2.0f /* it has seen nothing before */
 
 struct tile_shared {
-    float keys[SLICE_D][KEY_ROW]; /* [d][key % 16][key / 16]; values [16][ATTN_TILE_D] lie over it */
+    float keys[SLICE_D][KEY_ROW]
+        __attribute__((aligned(16))); /* [d][key % 16][key / 16]; values [16][ATTN_TILE_D] lie over it */
     union {
         float q[SLICE_D][ATTN_TILE_QUERIES];
         float p[ATTN_KEYS][WEIGHT_ROW]; /* [key][query] */
