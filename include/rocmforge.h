@@ -97,6 +97,10 @@ typedef struct {
     /* "auto" (NULL): the best GPU, or the CPU and info says why; "cpu"; "gpu", "hip", "cuda": the best one, "gpu:N" (as
      * rf_devices numbers them), a GPU's UUID or PCI address: that one, or the reason why not */
     const char *device;
+    const char *gpu_layers;   /* how many of the last layers GPUs compute, the CPU the others: a number; "all" (NULL) */
+    const char *split_mode;   /* "none" (NULL): one GPU; "layer": layers over all GPUs */
+    const char *tensor_split; /* "3,1": shares of layers of each GPU (then split_mode is "layer"); NULL: by free memory */
+    const char *main_gpu;     /* "1": the GPU to take, or to begin with, as rf_devices numbers them; NULL: as `device` says */
     uint32_t context;         /* tokens of one sequence; 0: the trained length, at most 8192 */
     uint32_t parallel;        /* most sequences that run at once; 0: 1 */
     uint32_t kv_tokens;       /* tokens the KV cache holds, for all sequences; 0: context * parallel */

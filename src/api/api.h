@@ -31,6 +31,21 @@ struct rf_model {
     model_info info; /* strings are views into file */
 };
 
+enum { API_MAX_GPUS = PLAN_MAX_DEVICES - 1 };
+
+/* Which layers run where: those below `first` on the CPU, then GPU 0's up to end[0], GPU 1's up to end[1], ... */
+typedef struct {
+    uint32_t n_gpus, gpu[API_MAX_GPUS]; /* of the list */
+    uint32_t end[API_MAX_GPUS], first, n_layer;
+} api_split;
+
+/* GPUs first, then the CPU if it has anything to do. */
+typedef struct {
+    backend *b[PLAN_MAX_DEVICES];
+    uint32_t n;
+    api_split split;
+} api_backends;
+
 /* An engine's shape, with every default settled. It owns the list of GPUs; copies of it borrow that. */
 typedef struct {
     exec_options exec;
@@ -38,10 +53,12 @@ typedef struct {
     kv_disk_options folder; /* dir NULL: none; a borrowed string. identity is for the engine to set */
     uint32_t context, parallel, threads;
     int tier;
-    bool fixed_cache;  /* its size was given, and does not follow from the context */
-    bool may_shrink;   /* it may be smaller than asked for, where that does not fit */
-    gpu_list *gpus;    /* NULL: the CPU computes */
-    uint32_t gpu;      /* which of them */
+    bool fixed_cache; /* its size was given, and does not follow from the context */
+    bool may_shrink;  /* it may be smaller than asked for, where that does not fit */
+    gpu_list *gpus;   /* NULL: the CPU computes */
+    uint32_t gpu;     /* which of them; the first, where layers are split */
+    api_split split;  /* has_cpu: some layers run on the CPU beside GPUs */
+    bool has_cpu;
     bool automatic;    /* the device was not asked for: the CPU may stand in */
     char reason[400];  /* why this device */
     char warning[200]; /* what became other than asked for; empty: nothing */
@@ -53,16 +70,23 @@ uint32_t api_page_tokens(uint32_t context); /* the page size for this context */
 /* Checks the options against the model. ERR_RANGE, ERR_USAGE, ERR_UNSUPPORTED, ERR_CPU_TIER. */
 status api_shape_make(api_shape *s, const rf_model *m, const rf_engine_options *opt, err *e);
 void api_shape_close(api_shape *s); /* after its backend; a shape of zeros is fine */
-status api_open_backend(backend **out, const api_shape *s, err *e);
+/* split.c: settles s->split. The options' -ngl, -sm, -ts, -mg. */
+status api_split_make(api_shape *s, const rf_model *m, const rf_engine_options *opt, err *e);
+void api_split_layers(api_shape *s, uint32_t n); /* n of the layers on GPUs instead, in the same shares */
+status api_backends_open(api_backends *b, const api_shape *s, err *e);
+void api_backends_close(api_backends *b);
+bool api_backend_is_gpu(const backend *b);
+/* s->exec with its placement, whose context is *b. */
+exec_options api_exec_options(const api_shape *s, api_backends *b);
 /* Where a GPU was taken unasked and turned out unfit (why): the shape goes on with the CPU, which the reason says. false: it
  * was asked for, or none was taken, and the failure stands. */
 bool api_fall_back(api_shape *s, const err *why);
 
 status api_chat_of_model(rf_model *m, err *e);     /* fills m->chat */
 status api_check_graph(const rf_model *m, err *e); /* what the file's weights and hyperparameters cannot run as */
-/* ERR_MEMORY_PLAN unless what this shape needs, and the margin, are available; a cache that may shrink is shrunk first, with
- * a warning. b: as api_open_backend gave it. */
-status api_fit_memory(api_shape *s, const rf_model *m, backend *b, err *e);
+/* ERR_MEMORY_PLAN, ERR_GPU_MEMORY unless what this shape needs, and the margin, are available; a cache that may shrink is
+ * shrunk first, with a warning. b: as api_backends_open gave them. */
+status api_fit_memory(api_shape *s, const rf_model *m, api_backends *b, err *e);
 json_t *api_warnings(const api_shape *s); /* an array, of strings; NULL: out of memory */
 /* The contract of rf_engine_memory. */
 char *api_memory(const api_shape *s, const sched_stats *now, size_t page_bytes);

@@ -1,7 +1,7 @@
 /* Engines and requests: a model on a device behind one thread, which runs the scheduler while there is work. */
 #include "api/api.h"
 
-#include "backend/cpu/cpu.h"
+#include "backend/gpu/gpu.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -19,6 +19,7 @@ struct rf_engine {
     kv_disk *disk; /* NULL: none */
     sched *sched;
     api_shape shape;
+    api_backends backends; /* the executor's */
     int64_t load_us;
     pthread_t thread;
     bool running;
@@ -71,18 +72,25 @@ static status open_disk(rf_engine *g, const uint64_t identity[2], err *e) {
     return kv_disk_open(&g->disk, &o, e);
 }
 
+/* The backends, once all of them have room, and the executor over them. */
+static status open_exec(rf_engine *g, const rf_engine_options *opt, err *e) {
+    api_backends *b = &g->backends;
+    status s = api_backends_open(b, &g->shape, e);
+    if (!s && (s = api_fit_memory(&g->shape, g->model, b, e))) api_backends_close(b);
+    if (s) return s;
+    exec_options x = api_exec_options(&g->shape, b);
+    return exec_open(&g->x, g->model->file, &x, b->b, b->n, opt->progress, opt->user, e);
+}
+
 /* Everything but the thread; what there is on failure is the caller's to close. */
 static status open_parts(rf_engine *g, const rf_engine_options *opt, err *e) {
-    rf_model *m = g->model;
-    backend *b = NULL;
-    status s = api_shape_make(&g->shape, m, opt, e);
-    if (!s) s = api_open_backend(&b, &g->shape, e);
-    if (s && api_fall_back(&g->shape, e)) s = api_open_backend(&b, &g->shape, e);
-    if (!s && (s = api_fit_memory(&g->shape, m, b, e))) b->ops->close(b);
-    if (s) return s;
+    const rf_model *m = g->model;
     uint64_t identity[2];
-    if (opt->kv_cache_dir) api_cache_identity(identity, m, &g->shape.exec);
-    s = exec_open(&g->x, m->file, &g->shape.exec, &b, 1, opt->progress, opt->user, e);
+    status s = api_shape_make(&g->shape, m, opt, e);
+    if (s) return s;
+    s = open_exec(g, opt, e);
+    if (s && api_fall_back(&g->shape, e)) s = open_exec(g, opt, e);
+    if (!s && opt->kv_cache_dir) api_cache_identity(identity, m, &g->shape.exec);
     if (!s && opt->kv_cache_dir) s = open_disk(g, identity, e);
     g->shape.folder.dir = NULL; /* the caller's string */
     g->shape.sched.disk = g->disk;
@@ -150,6 +158,22 @@ static json_t *why_dead(const rf_engine *g) {
     return why || exec_check_file(g->x, &e) == OK ? why : json_string(e.text);
 }
 
+/* One object a GPU: what it is, its layers, and how fast its weights came up. */
+static json_t *gpus_of(const rf_engine *g) {
+    const api_split *p = &g->shape.split;
+    json_t *all = json_array();
+    for (uint32_t i = 0; i < g->backends.n && api_backend_is_gpu(g->backends.b[i]); i++) {
+        const gpu_facts *f = &g->shape.gpus->device[p->gpu[i]].facts;
+        gpu_upload_stats up = gpu_backend_upload(g->backends.b[i]);
+        uint32_t layers = p->end[i] - (i ? p->end[i - 1] : p->first);
+        api_append(&all, json_pack("{si ss ss ss ss si sI sf}", "index", (int)p->gpu[i], "name", f->name, "arch",
+                                   f->arch, "uuid", f->uuid, "pci", f->pci, "layers", (int)layers, "weight_bytes",
+                                   (json_int_t)up.bytes_up, "upload_gb_per_s",
+                                   up.us ? (double)up.bytes_up / (double)up.us / 1e3 : 0.0));
+    }
+    return all;
+}
+
 char *rf_engine_info(const rf_engine *g) {
     strbuf name = {0};
     exec_device(g->x, &name);
@@ -157,8 +181,9 @@ char *rf_engine_info(const rf_engine *g) {
     uint64_t weights, kv;
     exec_traffic(g->x, &weights, &kv);
     json_t *v =
-        json_pack("{s{ss so ss} si si si si ss ss sf sI sI so so*}", "device", "kind", g->shape.gpus ? "gpu" : "cpu",
-                  "name", api_text(&name), "reason", g->shape.reason, "context", (int)g->shape.context, "parallel",
+        json_pack("{s{ss so ss so} si si si si ss ss sf sI sI so so*}", "device", "kind",
+                  api_backend_is_gpu(g->backends.b[0]) ? "gpu" : "cpu", "name", api_text(&name), "reason",
+                  g->shape.reason, "gpus", gpus_of(g), "context", (int)g->shape.context, "parallel",
                   (int)g->shape.parallel, "threads", (int)g->shape.threads, "ubatch", (int)x->max_tok, "cache_type_k",
                   quant_lookup(x->type_k)->name, "cache_type_v", quant_lookup(x->type_v)->name, "load_ms",
                   (double)g->load_us / 1000.0, "read_bytes_per_token", (json_int_t)weights, "kv_bytes_per_token",

@@ -4,7 +4,6 @@
 
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/pool.h"
-#include "backend/gpu/gpu.h"
 #include "base/mem.h"
 
 #include <stdio.h>
@@ -32,6 +31,8 @@ static status ranged(uint32_t *out, uint32_t given, uint32_t fallback, uint32_t 
 static void use_cpu(api_shape *s) {
     api_gpus_close(s->gpus);
     s->gpus = NULL;
+    s->split = (api_split){.first = s->split.n_layer, .n_layer = s->split.n_layer};
+    s->has_cpu = false;
 }
 
 static status take_gpu(api_shape *s, const char *want, err *e) {
@@ -202,6 +203,7 @@ static status settle(api_shape *s, const rf_model *m, const rf_engine_options *o
     if (!rc) rc = settle_scheduling(s, opt, e);
     if (!rc) rc = settle_folder(s, m, opt, e);
     if (!rc) rc = choose_device(s, opt->device, e);
+    if (!rc) rc = api_split_make(s, m, opt, e);
     if (rc) return rc;
     uint64_t tokens = (uint64_t)s->context * s->parallel;
     x->max_tok = ubatch < tokens ? ubatch : (uint32_t)tokens;
@@ -220,10 +222,3 @@ status api_shape_make(api_shape *s, const rf_model *m, const rf_engine_options *
 }
 
 void api_shape_close(api_shape *s) { use_cpu(s); }
-
-status api_open_backend(backend **out, const api_shape *s, err *e) {
-    gpu_options gpu = {.list = s->gpus, .device = s->gpu, .n_threads = s->threads};
-    if (s->gpus) return gpu_backend_open(out, &gpu, e);
-    cpu_options opt = {.n_threads = s->threads, .tier = s->tier};
-    return cpu_backend_open(out, &opt, e);
-}

@@ -71,6 +71,13 @@ static const option options[] = {
     {"-ctv --cache-type-v", TEXT, AT(cache_v), CMD_ENGINE, 0, 0, "f16|f32|q8_0", "KV cache type of values [f16]"},
     {"--device", TEXT, AT(device), CMD_ENGINE, 0, 0, "auto|cpu|gpu|hip|cuda",
      "where to compute; also gpu:N, a UUID or a PCI address, as `rocmforge devices` lists them [auto]"},
+    {"-ngl --gpu-layers --n-gpu-layers", TEXT, AT(gpu_layers), CMD_ENGINE, 0, 0, "N|all",
+     "how many of the last layers GPUs compute, the CPU the others; 0: the CPU all [all]"},
+    {"-sm --split-mode", TEXT, AT(split_mode), CMD_ENGINE, 0, 0, "none|layer",
+     "one GPU, or layers over all of them [none]"},
+    {"-ts --tensor-split", TEXT, AT(tensor_split), CMD_ENGINE, 0, 0, "X[,X]",
+     "shares of layers of each GPU, as 3,1; means -sm layer [by free memory]"},
+    {"-mg --main-gpu", TEXT, AT(main_gpu), CMD_ENGINE, 0, 0, "N", "the GPU to take, or to begin with [the best]"},
     {"-s --seed", INTEGER, AT(seed), CMD_SAMPLED, -1, 9007199254740992.0, "N",
      "seed of the random numbers; -1: a new one each time [-1]"},
     {"--temp --temperature", NUMBER, AT(temperature), CMD_SAMPLED, 0, 100, "X",
@@ -314,10 +321,10 @@ static int read_environment(parser *p) {
 
 /* Options of llama.cpp that INTERFACE promises for later: named as such, so that nobody hunts for a typing error. */
 static const char *const planned[] = {
-    "-tb",       "--threads-batch", "-ngl",        "--n-gpu-layers", "-fa",       "--flash-attn",
-    "--typical", "--dry-",          "--xtc-",      "--mirostat",     "--grammar", "--grammar-file",
-    "-j",        "--json-schema",   "--lora",      "--mlock",        "--no-mmap", "--override-kv",
-    "--rope-",   "--yarn-",         "--tokenizer",
+    "-tb",         "--threads-batch", "-fa",       "--flash-attn",   "--typical", "--dry-",
+    "--xtc-",      "--mirostat",      "--grammar", "--grammar-file", "-j",        "--json-schema",
+    "--lora",      "--mlock",         "--no-mmap", "--override-kv",  "--rope-",   "--yarn-",
+    "--tokenizer",
 };
 
 static int unknown_option(const char *arg, size_t n) {
@@ -372,8 +379,9 @@ static int read_option(parser *p, int argc, char **argv, int *i) {
 }
 
 /* What an engine in this process needs means nothing to a server. */
-static const size_t here_only[] = {AT(context), AT(batch),  AT(ubatch),  AT(threads),           AT(cache_k),
-                                   AT(cache_v), AT(device), AT(special), AT(chat_template_file)};
+static const size_t here_only[] = {
+    AT(context),    AT(batch),      AT(ubatch),       AT(threads),  AT(cache_k), AT(cache_v),           AT(device),
+    AT(gpu_layers), AT(split_mode), AT(tensor_split), AT(main_gpu), AT(special), AT(chat_template_file)};
 
 static bool given(const parser *p, size_t at) {
     for (int i = 0; i < N_OPTIONS; i++)

@@ -214,6 +214,10 @@ rf_engine_options cli_engine_options(const args *a) {
     o.threads = (uint32_t)a->threads;
     o.cache_type_k = a->cache_k;
     o.cache_type_v = a->cache_v;
+    o.gpu_layers = a->gpu_layers;
+    o.split_mode = a->split_mode;
+    o.tensor_split = a->tensor_split;
+    o.main_gpu = a->main_gpu;
     return o;
 }
 

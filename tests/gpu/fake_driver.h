@@ -16,8 +16,8 @@ typedef struct {
 } fake_options;
 
 typedef struct {
-    uint64_t live;                          /* things taken and not given back: blocks, streams, events, modules, graphs */
-    uint64_t used;                          /* bytes of device memory */
+    uint64_t live; /* things taken and not given back: blocks, streams, events, modules, graphs */
+    uint64_t used; /* bytes of device memory */
     uint64_t allocs, launches, copies, waits; /* calls so far */
 } fake_counts;
 

@@ -7,6 +7,7 @@
 
 #include "../unit/tiny_gguf.h"
 #include "backend/cpu/cpu.h"
+#include "backend/gpu/code.h"
 #include "backend/gpu/gpu.h"
 #include "base/mem.h"
 #include "base/rng.h"
@@ -149,6 +150,11 @@ static void test_draws(void **state) {
 }
 
 int main(void) {
+    const char *target;
+    if (!gpu_code_covers("gfx1100", &target)) {
+        printf("skipped: this build has no code for gfx1100 (gpu_targets)\n");
+        return 77;
+    }
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_draws)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -176,7 +176,8 @@ static void check_mixed(rig *r, const logits *want, const char *what) {
     for (uint32_t left = N_SEQ; left;) {
         batch_start(&t);
         for (uint32_t i = 0; i < N_SEQ; i++) {
-            uint32_t s = (i + (uint32_t)r->dice) % N_SEQ, rest = lengths[s] - done[s], room = r->set.max_tok - t.b.n_tok;
+            uint32_t s = (i + (uint32_t)r->dice) % N_SEQ, rest = lengths[s] - done[s],
+                     room = r->set.max_tok - t.b.n_tok;
             if (!rest || !room || dice(r, 4) == 0) continue;
             uint32_t n = dice(r, 3) ? 1 + dice(r, 2) : 1 + dice(r, 60);
             n = n < rest ? n : rest;
@@ -451,10 +452,12 @@ int main(int argc, char **argv) { /* argv[1]: only tests of this name, * for any
         return 77;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_first),        cmocka_unit_test(test_step_costs),     cmocka_unit_test(test_pages),
-        cmocka_unit_test(test_weight_types), cmocka_unit_test(test_archs),          cmocka_unit_test(test_experts),
-        cmocka_unit_test(test_cache_types),  cmocka_unit_test(test_devices),        cmocka_unit_test(test_capture_fails),
-        cmocka_unit_test(test_faults),       cmocka_unit_test(test_memory_refused), cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_first),          cmocka_unit_test(test_step_costs),
+        cmocka_unit_test(test_pages),          cmocka_unit_test(test_weight_types),
+        cmocka_unit_test(test_archs),          cmocka_unit_test(test_experts),
+        cmocka_unit_test(test_cache_types),    cmocka_unit_test(test_devices),
+        cmocka_unit_test(test_capture_fails),  cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_memory_refused), cmocka_unit_test(test_no_memory),
     };
     if (argc > 1) cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -498,8 +498,9 @@ static void releases(void **state) {
             assert_string_equal(fake->last, "");
         }
         assert_string_equal(fake->last, i ? "cuGraphExecDestroy" : "hipGraphExecDestroy");
-        d[i]->close(d[i]);
-        d[i]->close(NULL);
+        void (*close)(gpu_driver *) = d[i]->close;
+        close(d[i]);
+        close(NULL);
     }
 }
 

@@ -144,9 +144,11 @@ static void add_layer(writer *w, uint32_t il) {
     add_in_layer(w, il, "attn_output", s->type, dq, d, 1);
     add_in_layer(w, il, "ffn_norm", QUANT_F32, d, 0, 1);
     bool gemma = strcmp(s->arch, "gemma3") == 0;
-    if (gemma) {
+    if (gemma || strcmp(s->arch, "qwen3") == 0) {
         add_in_layer(w, il, "attn_q_norm", QUANT_F32, s->d_head, 0, 1);
         add_in_layer(w, il, "attn_k_norm", QUANT_F32, s->d_head, 0, 1);
+    }
+    if (gemma) {
         add_in_layer(w, il, "post_attention_norm", QUANT_F32, d, 0, 1);
         add_in_layer(w, il, "post_ffw_norm", QUANT_F32, d, 0, 1);
     }

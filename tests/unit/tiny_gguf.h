@@ -10,7 +10,7 @@
 enum { TINY_VOCAB = 100, TINY_BOS = 1, TINY_EOS = 2, TINY_FIRST_TEXT = 3, TINY_PATH = 256 };
 
 typedef struct {
-    const char *arch; /* "llama", "gemma3" */
+    const char *arch; /* "llama", "qwen3", "gemma3" */
     uint32_t n_layer, d_model, n_head, n_kv_head, d_head, d_ff;
     uint32_t n_expert, n_used; /* 0: dense */
     uint32_t window;           /* gemma3: all layers but the last */

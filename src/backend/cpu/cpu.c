@@ -42,10 +42,22 @@ static bool supports(const backend *b, const node *n) {
     return n->op != OP_ATTENTION || n->p.attn.n_head / n->p.attn.n_kv_head <= CPU_MAX_GROUP;
 }
 
+/* The block has room for all layers; memory becomes resident only for those that run here. */
+static size_t kv_bytes_here(const plan *p, uint32_t device, const kv_layout *kv) {
+    size_t page = 0;
+    for (uint32_t i = 0; i < p->n_order; i++) {
+        const node *n = p->order[i];
+        if (n->op != OP_KV_APPEND && n->op != OP_ROPE_APPEND) continue;
+        const kv_layer *l = &kv->layer[n->p.attn.kv_layer];
+        if (n->device == device) page += l->head_bytes * l->n_kv_head;
+    }
+    return page < kv->page_bytes ? page * kv->n_pages : kv->n_bytes;
+}
+
 static status measure(const backend *b, const plan *p, uint32_t device, const kv_layout *kv, backend_memory *out,
                       err *e) {
     const cpu_backend *c = (const cpu_backend *)b;
-    *out = (backend_memory){.activations = p->act_bytes[device], .kv = kv->n_bytes};
+    *out = (backend_memory){.activations = p->act_bytes[device], .kv = kv_bytes_here(p, device, kv)};
     out->scratch = cpu_scratch_measure(p, device, kv, c->n_threads);
     return cpu_weights_measure(c, p, device, out, e);
 }

@@ -290,9 +290,10 @@ static uint32_t host_work(backend *b, pool_fn fn, void *ctx, uint32_t n) {
 
 static void describe(const backend *b, strbuf *out) {
     const gpu_backend *g = (const gpu_backend *)b;
+    bool graphs = g->graphs;
     strbuf_printf(out, "%s (%s, %.*s), graphs %s", g->device->facts.name, g->device->facts.arch,
-                  (int)strcspn(g->d->version, ","), g->d->version, g->graphs ? "on" : "off");
-    if (g->no_graphs_why[0]) strbuf_printf(out, " (%s)", g->no_graphs_why);
+                  (int)strcspn(g->d->version, ","), g->d->version, graphs ? "on" : "off");
+    if (!graphs) strbuf_printf(out, " (%s)", g->no_graphs_why);
 }
 
 static void close_window(gpu_backend *g, gpu_window *w) {

@@ -8,7 +8,9 @@
 status gpu_modules_load(gpu_backend *g, err *e) {
     uint32_t n = gpu_code_count();
     const char *target = g->device->target;
-    if (!target) return fail(e, ERR_GPU_ARCH, "%s (%s): this build has no code for it", g->device->facts.name, g->device->facts.arch);
+    if (!target)
+        return fail(e, ERR_GPU_ARCH, "%s (%s): this build has no code for it", g->device->facts.name,
+                    g->device->facts.arch);
     g->module = mem_array(n ? n : 1, sizeof *g->module);
     if (!g->module) return fail(e, ERR_NOMEM, "kernels of the GPU");
     status s = OK;

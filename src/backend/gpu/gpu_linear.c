@@ -164,8 +164,7 @@ static void shape_lists(const gpu_backend *g, const gpu_item *i, const gpu_step 
 static void shape_expert_tiles(const gpu_backend *g, const gpu_item *i, const gpu_step *s, uint32_t rows, gpu_launch *l,
                                gpu_kernel *kernel) {
     (void)g, (void)s, (void)kernel;
-    l->grid[0] =
-        goes_in_tiles(i, rows) ? linear_mat_expert_tiles(rows * i->param[2], i->param[1], i->param[3]) : 0;
+    l->grid[0] = goes_in_tiles(i, rows) ? linear_mat_expert_tiles(rows * i->param[2], i->param[1], i->param[3]) : 0;
     l->grid[1] = i->param[0];
 }
 

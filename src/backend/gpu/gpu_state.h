@@ -122,7 +122,7 @@ typedef struct {
     uint8_t *host; /* pinned */
     size_t stride;
     uint32_t segment; /* that makes a result */
-} gpu_window; /* a value that the host reads or writes: results, copies from other devices */
+} gpu_window;         /* a value that the host reads or writes: results, copies from other devices */
 
 struct gpu_backend {
     backend base;
@@ -144,7 +144,7 @@ struct gpu_backend {
     gpu_tensor *tensor; /* by node id */
     gpu_arena *arena;
     gpu_addr act, kv_block, step, scratch, lists; /* lists: of experts, the end of scratch */
-    uint8_t *step_host; /* pinned */
+    uint8_t *step_host;                           /* pinned */
     size_t step_bytes, scratch_bytes;
     gpu_upload_stats upload;
     uint64_t states;   /* attention states that scratch holds */
@@ -157,8 +157,8 @@ struct gpu_backend {
     gpu_item *item;
     const node *held_rope; /* while items are made: left to the append behind it */
     uint32_t n_items, cap_items;
-    arena args; /* of the items */
-    gpu_item_range *range; /* [n_segments] */
+    arena args;             /* of the items */
+    gpu_item_range *range;  /* [n_segments] */
     uint32_t first_segment; /* of this device: where a step begins */
 
     gpu_window result[2]; /* logits, hidden; n NULL: not here */
@@ -172,7 +172,7 @@ struct gpu_backend {
     uint32_t run_out; /* output rows of the step, not padded */
     gpu_captured captured[GPU_MAX_GRAPHS];
     uint32_t n_captured;
-    bool graphs;
+    _Atomic bool graphs; /* others may ask for the backend's description: once false, the reason stands */
     char no_graphs_why[160];
     bool pending; /* something is queued that nobody has waited for */
     gpu_counters count;

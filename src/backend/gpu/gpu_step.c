@@ -158,7 +158,8 @@ static uint32_t run_end(const step_input *in, uint32_t t) {
 
 /* Tokens that stand alone, while there is memory for their states, are taken one by one; runs in tiles. Counts with lists
  * NULL. */
-static void list_work(const gpu_backend *g, gpu_step *s, const step_input *in, attn_single *single, attn_tile_of *tile) {
+static void list_work(const gpu_backend *g, gpu_step *s, const step_input *in, attn_single *single,
+                      attn_tile_of *tile) {
     uint64_t state = 0;
     s->n_single = s->n_tile = s->n_chunks = 0;
     for (uint32_t t = 0, end; t < in->n_tok; t = end) {

@@ -43,8 +43,8 @@ static gpu_captured *find(gpu_backend *g, uint32_t segment) {
 }
 
 static void give_up(gpu_backend *g, const char *why) {
-    g->graphs = false;
     snprintf(g->no_graphs_why, sizeof g->no_graphs_why, "%.150s", why);
+    g->graphs = false;
 }
 
 /* NULL: it could not be captured; nothing of it ran. */

@@ -26,7 +26,7 @@ void gpu_arena_close(gpu_arena *a); /* NULL is fine; pieces die with it */
 
 /* name is copied (cut at 63 bytes). ERR_GPU_MEMORY: no free piece is large enough. */
 MUST_CHECK status gpu_arena_take(gpu_arena *a, uint64_t n_bytes, const char *name, gpu_addr *out, err *e);
-void gpu_arena_drop(gpu_arena *a, gpu_addr p);             /* 0 is fine */
+void gpu_arena_drop(gpu_arena *a, gpu_addr p);              /* 0 is fine */
 const char *gpu_arena_name(const gpu_arena *a, gpu_addr p); /* of the piece that holds this address; NULL: none */
 gpu_arena_stats gpu_arena_get_stats(const gpu_arena *a);
 
