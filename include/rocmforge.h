@@ -97,14 +97,16 @@ typedef struct {
     /* "auto" (NULL): the best GPU, or the CPU and info says why; "cpu"; "gpu", "hip", "cuda": the best one, "gpu:N" (as
      * rf_devices numbers them), a GPU's UUID or PCI address: that one, or the reason why not */
     const char *device;
-    const char *gpu_layers;   /* how many of the last layers GPUs compute, the CPU the others: a number; "all" (NULL) */
-    const char *split_mode;   /* "none" (NULL): one GPU; "layer": layers over all GPUs */
-    const char *tensor_split; /* "3,1": shares of layers of each GPU (then split_mode is "layer"); NULL: by free memory */
-    const char *main_gpu;     /* "1": the GPU to take, or to begin with, as rf_devices numbers them; NULL: as `device` says */
-    uint32_t context;         /* tokens of one sequence; 0: the trained length, at most 8192 */
-    uint32_t parallel;        /* most sequences that run at once; 0: 1 */
-    uint32_t kv_tokens;       /* tokens the KV cache holds, for all sequences; 0: context * parallel */
-    bool kv_shrink;           /* kv_tokens 0 only: take less where that does not fit, one context at least; see info */
+    const char *gpu_layers; /* how many of the last layers GPUs compute, the CPU the others: a number; "all" (NULL) */
+    const char *split_mode; /* "none" (NULL): one GPU; "layer": layers over all GPUs */
+    const char
+        *tensor_split; /* "3,1": shares of layers of each GPU (then split_mode is "layer"); NULL: by free memory */
+    const char
+        *main_gpu;      /* "1": the GPU to take, or to begin with, as rf_devices numbers them; NULL: as `device` says */
+    uint32_t context;   /* tokens of one sequence; 0: the trained length, at most 8192 */
+    uint32_t parallel;  /* most sequences that run at once; 0: 1 */
+    uint32_t kv_tokens; /* tokens the KV cache holds, for all sequences; 0: context * parallel */
+    bool kv_shrink;     /* kv_tokens 0 only: take less where that does not fit, one context at least; see info */
     const char *kv_preset;    /* "small", "medium", "large": page size and bytes of the cache; NULL: by context */
     uint32_t queue;           /* most requests beyond `parallel`; more are refused with request.queue_full; 0: 1000 */
     const char *chunking;     /* prompts are read in chunks: "adaptive" (NULL), "fixed", "none" (whole ubatches) */
@@ -117,6 +119,8 @@ typedef struct {
     uint32_t logits_rows;     /* rows of logits a step can give; 0: parallel */
     uint32_t threads;         /* 0: physical cores this process may use */
     const char *cache_type_k, *cache_type_v; /* "f16", "f32", "q8_0"; NULL: f16 */
+    const char *
+        verify; /* a GPU's numbers against the CPU's at load: "once" (NULL) for a model, device and build, "always", "off" */
     const char *cpu_tier; /* "scalar", "avx2", "avx512"; NULL: environment ROCMFORGE_CPU, else the best */
     void (*progress)(void *user, uint64_t done, uint64_t total); /* bytes of weights while loading; NULL: none */
     void *user;
@@ -124,6 +128,10 @@ typedef struct {
 
 /* Memory the engine would take, from the file's header alone: JSON object; rf_free. Sizes in bytes. */
 RF_API char *rf_plan(const rf_model *m, const rf_engine_options *opt, rf_error *e);
+
+/* Asks the device and the CPU the same question of this model (without a GPU: this CPU's tier and the scalar reference) and
+ * compares the answers bit for bit: JSON; rf_free. A difference is no error: "equal" says it. */
+RF_API char *rf_verify(const rf_model *m, const rf_engine_options *opt, rf_error *e);
 
 RF_API bool rf_engine_open(rf_engine **out, rf_model *m, const rf_engine_options *opt,
                            rf_error *e);   /* opt NULL: defaults */

@@ -1,5 +1,6 @@
 /* Engines and requests: a model on a device behind one thread, which runs the scheduler while there is work. */
 #include "api/api.h"
+#include "api/verify.h"
 
 #include "backend/gpu/gpu.h"
 #include "base/clock.h"
@@ -79,7 +80,14 @@ static status open_exec(rf_engine *g, const rf_engine_options *opt, err *e) {
     if (!s && (s = api_fit_memory(&g->shape, g->model, b, e))) api_backends_close(b);
     if (s) return s;
     exec_options x = api_exec_options(&g->shape, b);
-    return exec_open(&g->x, g->model->file, &x, b->b, b->n, opt->progress, opt->user, e);
+    s = exec_open(&g->x, g->model->file, &x, b->b, b->n, opt->progress, opt->user, e);
+    verify_when when;
+    if (!s) s = verify_when_of(opt->verify, &when, e);
+    if (!s) s = verify_engine(g->shape.verified, g->x, g->model, &g->shape, when, e);
+    if (!s || !g->x) return s;
+    exec_close(g->x);
+    g->x = NULL;
+    return s;
 }
 
 /* Everything but the thread; what there is on failure is the caller's to close. */
@@ -181,13 +189,13 @@ char *rf_engine_info(const rf_engine *g) {
     uint64_t weights, kv;
     exec_traffic(g->x, &weights, &kv);
     json_t *v =
-        json_pack("{s{ss so ss so} si si si si ss ss sf sI sI so so*}", "device", "kind",
+        json_pack("{s{ss so ss ss so} si si si si ss ss sf sI sI so so*}", "device", "kind",
                   api_backend_is_gpu(g->backends.b[0]) ? "gpu" : "cpu", "name", api_text(&name), "reason",
-                  g->shape.reason, "gpus", gpus_of(g), "context", (int)g->shape.context, "parallel",
-                  (int)g->shape.parallel, "threads", (int)g->shape.threads, "ubatch", (int)x->max_tok, "cache_type_k",
-                  quant_lookup(x->type_k)->name, "cache_type_v", quant_lookup(x->type_v)->name, "load_ms",
-                  (double)g->load_us / 1000.0, "read_bytes_per_token", (json_int_t)weights, "kv_bytes_per_token",
-                  (json_int_t)kv, "warnings", api_warnings(&g->shape), "error", why_dead(g));
+                  g->shape.reason, "verified", g->shape.verified, "gpus", gpus_of(g), "context", (int)g->shape.context,
+                  "parallel", (int)g->shape.parallel, "threads", (int)g->shape.threads, "ubatch", (int)x->max_tok,
+                  "cache_type_k", quant_lookup(x->type_k)->name, "cache_type_v", quant_lookup(x->type_v)->name,
+                  "load_ms", (double)g->load_us / 1000.0, "read_bytes_per_token", (json_int_t)weights,
+                  "kv_bytes_per_token", (json_int_t)kv, "warnings", api_warnings(&g->shape), "error", why_dead(g));
     strbuf_free(&name);
     status s;
     return api_json(v, &s, NULL);
