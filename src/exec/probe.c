@@ -75,7 +75,8 @@ probe_difference probe_compare(const probe_answer *a, const probe_answer *b, uin
 
 static size_t value_bytes(quant_type t, size_t n) {
     const quant_info *q = quant_lookup(t);
-    return t == QUANT_Q8_0 ? n : n / q->block_elems * q->block_bytes; /* scales stand apart */
+    if (t == QUANT_Q8_0 || t == QUANT_Q4_0) return t == QUANT_Q8_0 ? n : n / 2; /* their scales stand apart */
+    return n / q->block_elems * q->block_bytes;
 }
 
 /* The first n_tok (a multiple of 16) keys and values of a page; unwritten places hold anything. */

@@ -1,4 +1,4 @@
-/* Launches of the real code objects: with ROCMFORGE_ISA_EMU (a folder with isa_emu.py) set, kernels run in a Python process
+/* Launches of the real code objects: with ROCMFORGE_ISA_EMU (a folder with the emulator, isa_code.py) set, kernels run in a Python process
  * (isa_worker.py) that interprets AMD's instructions. Device and pinned memory is one mapping at the same address in both
  * processes; requests go over a socket pair, one at a time. The process is begun with the first use and ends with the socket. */
 #include "standin_own.h"
