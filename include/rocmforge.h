@@ -119,6 +119,8 @@ typedef struct {
     uint32_t logits_rows;     /* rows of logits a step can give; 0: parallel */
     uint32_t threads;         /* 0: physical cores this process may use */
     const char *cache_type_k, *cache_type_v; /* "f16", "bf16", "f32", "q8_0", "q4_0"; NULL: f16 */
+    /* a GPU's numbers against the CPU's at load: "once" (NULL) for a model, device and build; "always"; "off" */
+    const char *verify;
     const char *cpu_tier; /* "scalar", "avx2", "avx512"; NULL: environment ROCMFORGE_CPU, else the best */
     void (*progress)(void *user, uint64_t done, uint64_t total); /* bytes of weights while loading; NULL: none */
     void *user;
@@ -126,6 +128,10 @@ typedef struct {
 
 /* Memory the engine would take, from the file's header alone: JSON object; rf_free. Sizes in bytes. */
 RF_API char *rf_plan(const rf_model *m, const rf_engine_options *opt, rf_error *e);
+
+/* Asks the device and the CPU the same question of this model (without a GPU: this CPU's tier and the scalar reference) and
+ * compares the answers bit for bit: JSON; rf_free. A difference is no error: "equal" says it. */
+RF_API char *rf_verify(const rf_model *m, const rf_engine_options *opt, rf_error *e);
 
 RF_API bool rf_engine_open(rf_engine **out, rf_model *m, const rf_engine_options *opt,
                            rf_error *e);   /* opt NULL: defaults */

@@ -61,6 +61,7 @@ typedef struct {
     bool has_cpu;
     bool automatic;    /* the device was not asked for: the CPU may stand in */
     char reason[400];  /* why this device */
+    char verified[200]; /* what is known of the device's numbers; empty: nothing was asked */
     char warning[200]; /* what became other than asked for; empty: nothing */
 } api_shape;
 

@@ -1,5 +1,6 @@
 /* Engines and requests: a model on a device behind one thread, which runs the scheduler while there is work. */
 #include "api/api.h"
+#include "api/verify.h"
 
 #include "backend/gpu/gpu.h"
 #include "base/clock.h"
@@ -79,7 +80,14 @@ static status open_exec(rf_engine *g, const rf_engine_options *opt, err *e) {
     if (!s && (s = api_fit_memory(&g->shape, g->model, b, e))) api_backends_close(b);
     if (s) return s;
     exec_options x = api_exec_options(&g->shape, b);
-    return exec_open(&g->x, g->model->file, &x, b->b, b->n, opt->progress, opt->user, e);
+    s = exec_open(&g->x, g->model->file, &x, b->b, b->n, opt->progress, opt->user, e);
+    verify_when when;
+    if (!s) s = verify_when_of(opt->verify, &when, e);
+    if (!s) s = verify_engine(g->shape.verified, g->x, g->model, &g->shape, when, e);
+    if (!s || !g->x) return s;
+    exec_close(g->x);
+    g->x = NULL;
+    return s;
 }
 
 /* Everything but the thread; what there is on failure is the caller's to close. */
@@ -193,6 +201,7 @@ static json_t *device_object(const rf_engine *g) {
     api_set(&v, "arch", json_string(d->facts.arch));
     api_set(&v, "pci", json_string(d->facts.pci));
     api_set(&v, "driver", json_string(d->driver->version));
+    api_set(&v, "verified", json_string(p->verified));
     return v;
 }
 

@@ -58,14 +58,14 @@ static const option options[] = {
     {"-t --threads", TEXT, AT(bench_t), CMD_BENCH, 0, 0, "N[,N]", "threads [physical cores this process may use]"},
     {"-r --repetitions", INTEGER, AT(repeats), CMD_BENCH, 1, 1000, "N", "measure each so often [5]"},
     {"-o --output", TEXT, AT(format), CMD_BENCH, 0, 0, "md|json|csv", "form of the table [md]"},
-    {"-c --ctx-size", INTEGER, AT(context), CMD_SAMPLED | CMD_LOGITS | CMD_PLAN | CMD_SERVE, 0, 1 << 24, "N",
-     "context in tokens; 0: the trained length, at most 8192 [0]"},
+    {"-c --ctx-size", INTEGER, AT(context), CMD_SAMPLED | CMD_LOGITS | CMD_PLAN | CMD_SERVE | CMD_VERIFY, 0, 1 << 24,
+     "N", "context in tokens; 0: the trained length, at most 8192 [0]"},
     {"--parallel", INTEGER, AT(parallel), CMD_PLAN, 1, 4096, "N", "sequences of full context to have room for [1]"},
     {"-np --parallel", INTEGER, AT(parallel), CMD_SERVE, 1, 4096, "N", "sequences that run at once [8]"},
     {"-b --batch-size", INTEGER, AT(batch), CMD_ENGINE, 1, 1 << 20, "N",
      "most tokens handed to the engine at once; never above --ubatch-size here [2048]"},
     {"-ub --ubatch-size --ubatch", INTEGER, AT(ubatch), CMD_ENGINE, 1, 16384, "N", "tokens of one step [512]"},
-    {"-t --threads", INTEGER, AT(threads), CMD_SAMPLED | CMD_LOGITS | CMD_PLAN | CMD_SERVE, 1, 256, "N",
+    {"-t --threads", INTEGER, AT(threads), CMD_SAMPLED | CMD_LOGITS | CMD_PLAN | CMD_SERVE | CMD_VERIFY, 1, 256, "N",
      "threads [physical cores this process may use]"},
     {"-ctk --cache-type-k", TEXT, AT(cache_k), CMD_ENGINE, 0, 0, "f16|bf16|f32|q8_0|q4_0",
      "KV cache type of keys [f16]"},
@@ -73,6 +73,8 @@ static const option options[] = {
      "KV cache type of values [f16]"},
     {"--device", TEXT, AT(device), CMD_ENGINE, 0, 0, "auto|cpu|gpu|hip|cuda",
      "where to compute; also gpu:N, a UUID or a PCI address, as `rocmforge devices` lists them [auto]"},
+    {"--verify", TEXT, AT(verify), CMD_ENGINE & ~(CMD_PLAN | CMD_VERIFY), 0, 0, "once|always|off",
+     "hold a GPU's numbers against the CPU's when loading [once]"},
     {"-ngl --gpu-layers --n-gpu-layers", TEXT, AT(gpu_layers), CMD_ENGINE, 0, 0, "N|all",
      "how many of the last layers GPUs compute, the CPU the others; 0: the CPU all [all]"},
     {"-sm --split-mode", TEXT, AT(split_mode), CMD_ENGINE, 0, 0, "none|layer",
@@ -113,8 +115,9 @@ static const option options[] = {
     {"--graph", FLAG, AT(graph), CMD_INSPECT, 0, 0, NULL, "the computation graph as it would run"},
     {"-q --quiet", FLAG, AT(quiet), CMD_SAMPLED | CMD_LOGITS | CMD_BENCH | CMD_SERVE, 0, 0, NULL,
      "no progress, device or speed on standard error"},
-    {"--json", FLAG, AT(json), CMD_REMOTE | CMD_INSPECT | CMD_PLAN | CMD_DEVICES | CMD_DOCTOR | CMD_TOKENIZE, 0, 0,
-     NULL, "one JSON document on standard output"},
+    {"--json", FLAG, AT(json),
+     CMD_REMOTE | CMD_INSPECT | CMD_PLAN | CMD_DEVICES | CMD_DOCTOR | CMD_VERIFY | CMD_TOKENIZE, 0, 0, NULL,
+     "one JSON document on standard output"},
     {"--log-level", TEXT, AT(log_level), CMD_ENGINE, 0, 0, "LEVEL",
      "trace, debug, info, warn, error or off; also by module, as warn,server=debug [warn; serve: info]"},
     {"--log-format", TEXT, AT(log_format), CMD_ENGINE, 0, 0, "human|json", "form of the log [human; in a file: json]"},
@@ -381,9 +384,9 @@ static int read_option(parser *p, int argc, char **argv, int *i) {
 }
 
 /* What an engine in this process needs means nothing to a server. */
-static const size_t here_only[] = {
-    AT(context),    AT(batch),      AT(ubatch),       AT(threads),  AT(cache_k), AT(cache_v),           AT(device),
-    AT(gpu_layers), AT(split_mode), AT(tensor_split), AT(main_gpu), AT(special), AT(chat_template_file)};
+static const size_t here_only[] = {AT(context),  AT(batch),  AT(ubatch),     AT(threads),           AT(cache_k),
+                                   AT(cache_v),  AT(device), AT(gpu_layers), AT(split_mode),        AT(tensor_split),
+                                   AT(main_gpu), AT(verify), AT(special),    AT(chat_template_file)};
 
 static bool given(const parser *p, size_t at) {
     for (int i = 0; i < N_OPTIONS; i++)

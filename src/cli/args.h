@@ -26,9 +26,10 @@ enum { /* commands, as bits */
        CMD_STATUS = 1 << 13,
        CMD_CANCEL = 1 << 14,
        CMD_DOCTOR = 1 << 15,
+       CMD_VERIFY = 1 << 16,
        CMD_MODEL = CMD_GENERATE | CMD_CHAT | CMD_LOGITS | CMD_TOKENIZE | CMD_DETOKENIZE | CMD_INSPECT | CMD_PLAN |
-                   CMD_BENCH | CMD_SERVE,
-       CMD_ENGINE = CMD_GENERATE | CMD_CHAT | CMD_LOGITS | CMD_PLAN | CMD_BENCH | CMD_SERVE,
+                   CMD_BENCH | CMD_SERVE | CMD_VERIFY,
+       CMD_ENGINE = CMD_GENERATE | CMD_CHAT | CMD_LOGITS | CMD_PLAN | CMD_BENCH | CMD_SERVE | CMD_VERIFY,
        CMD_SAMPLED = CMD_GENERATE | CMD_CHAT,             /* they draw tokens */
        CMD_REMOTE = CMD_SAMPLED | CMD_STATUS | CMD_CANCEL /* they can speak to a server */
 };
@@ -44,7 +45,7 @@ typedef struct {
     unsigned command;
     const char *operand; /* what stood without a dash: the model, a shell's name, a request's id */
     const char *model, *prompt, *file, *output, *tokens, *tokens_file, *device, *cache_k, *cache_v, *format;
-    const char *gpu_layers, *split_mode, *tensor_split, *main_gpu;
+    const char *gpu_layers, *split_mode, *tensor_split, *main_gpu, *verify;
     const char *log_level, *log_format, *log_file;
     const char *bench_p, *bench_n, *bench_d, *bench_t; /* lists */
     int64_t max_tokens, context, batch, ubatch, threads, parallel, seed, repeats;

@@ -216,6 +216,7 @@ rf_engine_options cli_engine_options(const args *a) {
     o.cache_type_v = a->cache_v;
     o.gpu_layers = a->gpu_layers;
     o.split_mode = a->split_mode;
+    o.verify = a->verify;
     o.tensor_split = a->tensor_split;
     o.main_gpu = a->main_gpu;
     return o;
@@ -267,6 +268,8 @@ int cli_open_engine(rf_engine **g, rf_model *m, const rf_engine_options *opt, co
     if (dev)
         cli_note("device: %s: %s", json_string_value(json_object_get(dev, "name")),
                  json_string_value(json_object_get(dev, "reason")));
+    const char *verified = json_string_value(json_object_get(dev, "verified"));
+    if (verified && *verified) cli_note("device's numbers: %s", verified);
     uint32_t train = rf_model_context_train(m), context = rf_engine_context(*g);
     if (!opt->context && (a->command & (CMD_SAMPLED | CMD_SERVE)))
         cli_note("context: %u tokens%s; -c sets another", context,

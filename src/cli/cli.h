@@ -54,6 +54,7 @@ int cmd_detokenize(const args *a);
 int cmd_render(const args *a);
 int cmd_inspect(const args *a);
 int cmd_plan(const args *a);
+int cmd_verify(const args *a);
 int cmd_bench(const args *a);
 int cmd_devices(const args *a);
 int cmd_doctor(const args *a);

@@ -19,6 +19,8 @@ const cli_command cli_commands[] = {
     {"bench", CMD_BENCH, cmd_bench, "bench MODEL [-p 512] [-n 128]", "tokens per second, as a table"},
     {"devices", CMD_DEVICES, cmd_devices, "devices", "what this machine can compute on"},
     {"doctor", CMD_DOCTOR, cmd_doctor, "doctor", "what is wrong with this machine, and how to mend it"},
+    {"verify", CMD_VERIFY, cmd_verify, "verify MODEL [--device gpu]",
+     "whether a device computes this model as the CPU does"},
     {"status", CMD_STATUS, cmd_status, "status ID [--host URL]", "what became of a request of a running server"},
     {"cancel", CMD_CANCEL, cmd_cancel, "cancel ID [--host URL]", "end a request of a running server"},
     {"completion", CMD_COMPLETION, cmd_completion, "completion bash|zsh|fish", "a completion script for your shell"},

@@ -320,6 +320,8 @@ status exec_check_file(const exec *x, err *e) { return gguf_check(x->file, e); }
 
 const float *exec_logits(const exec *x, uint32_t out) { return x->last_logits + (size_t)out * x->logits_stride; }
 const float *exec_hidden(const exec *x, uint32_t out) { return x->last_hidden + (size_t)out * x->hidden_stride; }
+const kv_layout *exec_kv(const exec *x) { return &x->kv; }
+
 const model_info *exec_model(const exec *x) { return &x->model; }
 
 void exec_device(const exec *x, strbuf *out) {

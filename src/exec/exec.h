@@ -70,6 +70,7 @@ MUST_CHECK status exec_page_write(exec *x, uint32_t page, const void *src, err *
 MUST_CHECK status exec_check_file(const exec *x, err *e);
 
 const model_info *exec_model(const exec *x);
+const kv_layout *exec_kv(const exec *x);
 void exec_device(const exec *x, strbuf *out);
 
 /* Bytes of memory that one decoded token reads: weights of its linears (of the experts used), and the cache per token of
