@@ -116,7 +116,7 @@ typedef struct {
     uint32_t ubatch;          /* tokens a step; 0: 512 */
     uint32_t logits_rows;     /* rows of logits a step can give; 0: parallel */
     uint32_t threads;         /* 0: physical cores this process may use */
-    const char *cache_type_k, *cache_type_v; /* "f16", "f32", "q8_0"; NULL: f16 */
+    const char *cache_type_k, *cache_type_v; /* "f16", "bf16", "f32", "q8_0", "q4_0"; NULL: f16 */
     const char *cpu_tier; /* "scalar", "avx2", "avx512"; NULL: environment ROCMFORGE_CPU, else the best */
     void (*progress)(void *user, uint64_t done, uint64_t total); /* bytes of weights while loading; NULL: none */
     void *user;
@@ -128,9 +128,9 @@ RF_API char *rf_plan(const rf_model *m, const rf_engine_options *opt, rf_error *
 RF_API bool rf_engine_open(rf_engine **out, rf_model *m, const rf_engine_options *opt,
                            rf_error *e);   /* opt NULL: defaults */
 RF_API void rf_engine_close(rf_engine *g); /* after its requests were freed */
-RF_API char *rf_engine_info(
-    const rf_engine *
-        g); /* JSON: device {kind, name, reason}, context, threads, cache, load_ms, error (why it failed for good, absent while it lives); rf_free. NULL: no memory */
+/* JSON object: device {kind, name, reason, and of a GPU platform, index, arch, pci, driver}, context, threads, cache, load_ms,
+ * error (why it failed for good, absent while it lives); rf_free. NULL: no memory */
+RF_API char *rf_engine_info(const rf_engine *g);
 RF_API uint32_t rf_engine_context(const rf_engine *g);
 
 /* --- requests --------------------------------------------------------------------------------------------------------- */

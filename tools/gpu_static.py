@@ -5,8 +5,8 @@
     tools/gpu_static.py --cache DIR --update   writes that table anew, and docs/gpu-kernels.md from it
 
 The code objects are those of tools/gpu_kernels.py, in its cache. Registers, LDS and spills are the compiler's own notes
-(llvm-readobj); the rest is counted in the disassembly (llvm-objdump), in a kernel's main loop: of the loops that hold no
-other the one with most matrix instructions, then dot products, then bytes loaded. Sources of the rules: LLVM's AMDGPU usage
+(llvm-readobj); the rest is counted in the disassembly (llvm-objdump), in a kernel's main loop (main_loop says which that is;
+a loop inside it counts once, for how often it runs cannot be read). Sources of the rules: LLVM's AMDGPU usage
 guide (registers of each target, waits), ROCm's tables of the instinct and radeon parts (LDS, SIMDs).
 """
 import argparse
@@ -66,6 +66,7 @@ class Instr:
     op: str
     args: str
     to: int = -1  # where a branch goes
+    falls: bool = True  # the next one may follow it
 
 
 # ------------------------------------------------------------------ AMD code objects
@@ -103,7 +104,8 @@ def read_code(text):
         start = address if start is None else start
         op = found.group(1)
         branch = found.group(4) == name and op.startswith(("s_cbranch", "s_branch"))
-        current.append(Instr(address - start, op, found.group(2).strip(), int(found.group(5) or "0", 16) if branch else -1))
+        current.append(Instr(address - start, op, found.group(2).strip(), int(found.group(5) or "0", 16) if branch else -1,
+                             op not in ("s_branch", "s_endpgm", "s_setpc_b64")))
     for code in functions.values():
         while code and code[-1].op in ("s_nop", "s_code_end"):
             code.pop()
@@ -143,22 +145,94 @@ def is_matrix(op):
 
 # ------------------------------------------------------------------ loops
 
+def blocks_of(code):
+    """(blocks of instructions that run from the first to the last, for each the numbers of those that may follow)."""
+    starts = {code[0].at, *(i.to for i in code)}
+    starts |= {b.at for a, b in zip(code, code[1:]) if a.to >= 0 or not a.falls}
+    blocks = []
+    for instr in code:
+        if instr.at in starts:
+            blocks.append([])
+        blocks[-1].append(instr)
+    number = {b[0].at: n for n, b in enumerate(blocks)}
+    follow = [[number[to] for to in (b[-1].to,) if to in number] + [n + 1] * (b[-1].falls and n + 1 < len(blocks))
+              for n, b in enumerate(blocks)]
+    return blocks, follow
+
+
+def dominators(follow):
+    """For each block the nearest that every way to it passes (Cooper, Harvey and Kennedy); None: no way leads there."""
+    order, seen, stack = [], {0}, [(0, iter(follow[0]))]
+    while stack:  # depth first, a block after all that follow it
+        block, rest = stack[-1]
+        new = next((b for b in rest if b not in seen), None)
+        if new is None:
+            order.append(block)
+            stack.pop()
+        else:
+            seen.add(new)
+            stack.append((new, iter(follow[new])))
+    rank = {block: n for n, block in enumerate(order)}
+    before = [[] for _ in follow]
+    for block in order:
+        for b in follow[block]:
+            before[b].append(block)
+    idom, changed = [None] * len(follow), True
+    idom[0] = 0
+    while changed:
+        changed = False
+        for block in reversed(order[:-1]):
+            ways = [b for b in before[block] if idom[b] is not None]
+            new = ways[0]
+            for b in ways[1:]:
+                while new != b:
+                    new, b = (idom[new], b) if rank[new] < rank[b] else (new, idom[b])
+            changed |= idom[block] != new
+            idom[block] = new
+    return idom, before
+
+
 def loops(code):
-    """The code of each loop that holds no other: from where a branch goes back to, to that branch."""
-    ends = {}
-    for i in code:
-        if 0 <= i.to <= i.at:
-            ends[i.to] = max(ends.get(i.to, 0), i.at)
-    spans = sorted(ends.items())
-    inner = [s for s in spans if not any(o != s and s[0] <= o[0] and o[1] <= s[1] for o in spans)]
-    return [[i for i in code if a <= i.at <= b] for a, b in inner]
+    """The natural loops, as sets of numbers of blocks, and the blocks. Loops that begin at one block are one."""
+    blocks, follow = blocks_of(code)
+    idom, before = dominators(follow)
+    found = {}
+    for block, nexts in enumerate(follow):
+        for head in nexts:
+            up = block
+            while up not in (head, 0, None):
+                up = idom[up]
+            if up != head:
+                continue
+            body, waiting = found.setdefault(head, {head}), [block]
+            while waiting:
+                b = waiting.pop()
+                if b not in body:
+                    body.add(b)
+                    waiting += before[b]
+    return list(found.values()), blocks
 
 
 def main_loop(code, width):
-    """The loop that a kernel spends its time in; the whole kernel when it has none."""
-    def weight(loop):
-        return (sum(is_matrix(i.op) for i in loop), sum(is_dot(i.op) for i in loop), sum(width(i.op) for i in loop), len(loop))
-    return max(loops(code), key=weight, default=code)
+    """The loop that a kernel spends its time in; the whole kernel when it has none. Of the loops that multiply (or all, where
+    none does) those that hold no other such, each taken wider until it loads from global memory too; of these the one with
+    most matrix instructions, then dot products, then bytes loaded."""
+    if not code:
+        return []
+    found, blocks = loops(code)
+    instrs = {id(body): [i for b in sorted(body) for i in blocks[b]] for body in found}
+
+    def work(body):
+        return sum(is_matrix(i.op) for i in instrs[id(body)]), sum(is_dot(i.op) for i in instrs[id(body)])
+
+    def loaded(body):
+        return sum(width(i.op) for i in instrs[id(body)])
+
+    able = [b for b in found if any(work(b))] or found
+    inner = [b for b in able if not any(o < b for o in able)]
+    wider = [min((o for o in found if o >= b and loaded(o)), key=len, default=b) for b in inner]
+    best = max(wider, key=lambda b: (*work(b), loaded(b), len(instrs[id(b)])), default=None)
+    return code if best is None else instrs[id(best)]
 
 
 def in_flight(loop):
@@ -208,23 +282,25 @@ def occupancy(target, vgpr, lds, threads, wave):
 
 # ------------------------------------------------------------------ rows
 
-# Weights of a loop round, from the dots in it, for kernels whose name tells: the pattern, and weights of a dot product with
-# `columns` activations each.
-PER_WEIGHT = re.compile(r"_vec")
-COLUMNS = re.compile(r"_c(\d+)(?:_|$)")
+# Vector kernels: their name says for how many columns each weight is used, and its type.
+VECTOR = re.compile(r"_vec(\d+)_(?:\w+_)?(f32|f16|bf16|q\w+)$")
+FMA = re.compile(r"\bv_(?:dual_)?(?:fma|fmac|fmaak|fmamk|fma_mix|pk_fma)_\w*f32")
 
 
-def per_weight(kernel, dots, valu):
-    """A dot product takes four weights of one column; a kernel for c columns uses each weight c times."""
-    if not PER_WEIGHT.search(kernel) or not dots:
+def per_weight(kernel, loop, valu):
+    """valu for each weight: a dot product takes four weights of one column, an fma of a float kernel one (a packed one two)."""
+    vector = VECTOR.search(kernel)
+    if not vector:
         return None
-    columns = COLUMNS.search(kernel)
-    return round(valu / (4 * dots / int(columns.group(1) if columns else 1)), 2)
+    products = 4 * sum(i.op.startswith(("v_dot4", "dp4a")) for i in loop)
+    if vector.group(2)[0] != "q":
+        products = sum(len(FMA.findall(f"{i.op} {i.args}")) * (2 if i.op.startswith("v_pk") else 1) for i in loop)
+    return round(valu * int(vector.group(1)) / products, 2) if products else None
 
 
 def is_vector(kernel, row):
     """A kernel that no spill is forgiven: what decodes run, which has no matrix instruction."""
-    return bool(PER_WEIGHT.search(kernel)) and not row["matrix"]
+    return bool(VECTOR.search(kernel)) and not row["matrix"]
 
 
 def amd_row(kernel, target, notes, code):
@@ -238,11 +314,11 @@ def amd_row(kernel, target, notes, code):
             "sgpr_spills": notes["sgpr_spill_count"],
             "waves": occupancy(target, notes["vgpr_count"], notes["group_segment_fixed_size"], notes["max_flat_workgroup_size"], wave),
             "loop": len(loop), "valu": valu, "dots": dots, "matrix": matrix, "widest": max((load_bytes(i.op) for i in loop), default=0),
-            "flight": in_flight(loop) * wave, "per_weight": per_weight(kernel, dots, valu), "code": code[-1].at + 4 if code else 0}
+            "flight": in_flight(loop) * wave, "per_weight": per_weight(kernel, loop, valu), "code": code[-1].at + 4 if code else 0}
 
 
 PTX_ENTRY = re.compile(r"\.entry (\w+)\((.*?)^}", re.M | re.S)
-PTX_OP = re.compile(r"^\t(?:@!?%p\d+ )?([a-z][\w.]*)[ \t;](.*)$")
+PTX_OP = re.compile(r"^\t(@!?%p\d+ )?([a-z][\w.]*)[ \t;](.*)$")
 PTX_VECTOR = {"v2": 2, "v4": 4, "v8": 8}
 
 
@@ -268,10 +344,12 @@ def read_ptx(text):
             if label:
                 labels[label.group(1)] = at
             elif found:
-                code.append(Instr(at, found.group(1), found.group(2)))
+                op = found.group(2)
+                code.append(Instr(at, op, found.group(3), falls=bool(found.group(1)) or not op.startswith(("bra", "ret", "exit"))))
         for instr in code:
             if instr.op.startswith("bra"):
-                instr.to = labels.get(instr.args.strip(" \t;"), -1)
+                label = labels.get(instr.args.strip(" \t;"), -1)
+                instr.to = next((i.at for i in code if i.at > label), -1) if label >= 0 else -1
         kernels[name] = code, frame
     return kernels
 
@@ -402,7 +480,8 @@ tests/gpu/static.json, and CI fails when a kernel gets worse than they say. Noth
 are the compiler's notes, the rest is counted in each kernel's main loop.
 
 - VGPR, SGPR, LDS, waves: registers of a lane, bytes of shared memory of a block, waves that fit on a SIMD.
-- loop: instructions; VALU of them, dot products included; dot products and matrix instructions (D + M).
+- loop: instructions, those of a loop inside it once; VALU of them, dot products included; dot products and matrix
+  instructions (D + M).
 - load: bytes a lane gets by the widest load from global memory; flight: bytes a wave has under way at most.
 - VALU/w: vector instructions for each weight. Vector kernels aim at loads of 16 bytes, 1 KiB in flight, at most 96 VGPRs and
   3 VALU a weight.

@@ -92,7 +92,8 @@ json_t *api_warnings(const api_shape *s); /* an array, of strings; NULL: out of 
 char *api_memory(const api_shape *s, const sched_stats *now, size_t page_bytes);
 /* The list of this machine's GPUs; what is wrong with them stands in it. Fails for want of memory only. */
 status api_gpus_open(gpu_list **out, err *e);
-void api_gpus_close(gpu_list *l); /* NULL is fine */
+void api_gpus_close(gpu_list *l);         /* NULL is fine */
+const char *api_platform(gpu_platform p); /* "hip", "cuda" */
 
 /* The number after `key` in a file of lines "key number"; for an empty key its first word. false: not there, or "max". */
 bool api_read_number(const char *path, const char *key, uint64_t *out);

@@ -174,21 +174,34 @@ static json_t *gpus_of(const rf_engine *g) {
     return all;
 }
 
-char *rf_engine_info(const rf_engine *g) {
+static json_t *device_object(const rf_engine *g) {
     strbuf name = {0};
     exec_device(g->x, &name);
+    const api_shape *p = &g->shape;
+    json_t *v = json_pack("{ss so ss}", "kind", api_backend_is_gpu(g->backends.b[0]) ? "gpu" : "cpu", "name",
+                          api_text(&name), "reason", p->reason);
+    strbuf_free(&name);
+    api_set(&v, "gpus", gpus_of(g));
+    if (!p->gpus) return v;
+    const gpu_device *d = &p->gpus->device[p->gpu];
+    api_set(&v, "platform", json_string(api_platform(d->driver->platform)));
+    api_set(&v, "index", json_integer(p->gpu));
+    api_set(&v, "arch", json_string(d->facts.arch));
+    api_set(&v, "pci", json_string(d->facts.pci));
+    api_set(&v, "driver", json_string(d->driver->version));
+    return v;
+}
+
+char *rf_engine_info(const rf_engine *g) {
     const exec_options *x = &g->shape.exec;
     uint64_t weights, kv;
     exec_traffic(g->x, &weights, &kv);
-    json_t *v =
-        json_pack("{s{ss so ss so} si si si si ss ss sf sI sI so so*}", "device", "kind",
-                  api_backend_is_gpu(g->backends.b[0]) ? "gpu" : "cpu", "name", api_text(&name), "reason",
-                  g->shape.reason, "gpus", gpus_of(g), "context", (int)g->shape.context, "parallel",
-                  (int)g->shape.parallel, "threads", (int)g->shape.threads, "ubatch", (int)x->max_tok, "cache_type_k",
-                  quant_lookup(x->type_k)->name, "cache_type_v", quant_lookup(x->type_v)->name, "load_ms",
-                  (double)g->load_us / 1000.0, "read_bytes_per_token", (json_int_t)weights, "kv_bytes_per_token",
-                  (json_int_t)kv, "warnings", api_warnings(&g->shape), "error", why_dead(g));
-    strbuf_free(&name);
+    json_t *v = json_pack("{so si si si si ss ss sf sI sI so so*}", "device", device_object(g), "context",
+                          (int)g->shape.context, "parallel", (int)g->shape.parallel, "threads", (int)g->shape.threads,
+                          "ubatch", (int)x->max_tok, "cache_type_k", quant_lookup(x->type_k)->name, "cache_type_v",
+                          quant_lookup(x->type_v)->name, "load_ms", (double)g->load_us / 1000.0, "read_bytes_per_token",
+                          (json_int_t)weights, "kv_bytes_per_token", (json_int_t)kv, "warnings",
+                          api_warnings(&g->shape), "error", why_dead(g));
     status s;
     return api_json(v, &s, NULL);
 }

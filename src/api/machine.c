@@ -47,7 +47,7 @@ static json_t *cpu_device(void) {
     return cpu;
 }
 
-static const char *const platforms[] = {[GPU_PLATFORM_HIP] = "hip", [GPU_PLATFORM_CUDA] = "cuda"};
+const char *api_platform(gpu_platform p) { return p == GPU_PLATFORM_HIP ? "hip" : "cuda"; }
 
 static json_t *reason(const err *why) {
     return json_pack("{ss ss}", "code", err_lookup(why->code)->code, "text", why->text);
@@ -60,7 +60,7 @@ static json_t *gpu_object(const gpu_device *d, uint32_t i) {
     if (usable && d->display_only) fail(&why, ERR_GPU_NONE, "it only drives a display; taken when it is named");
     json_t *v =
         json_pack("{ss si ss ss ss ss* ss ss sI sI sI si si si si si sb sb}", "kind", "gpu", "index", (int)i,
-                  "platform", platforms[d->driver->platform], "name", f->name, "arch", f->arch, "target", d->target,
+                  "platform", api_platform(d->driver->platform), "name", f->name, "arch", f->arch, "target", d->target,
                   "uuid", f->uuid, "pci", f->pci, "memory_bytes", (json_int_t)d->memory_total, "memory_free_bytes",
                   (json_int_t)d->memory_free, "gtt_bytes", (json_int_t)d->gtt_total, "units", (int)f->n_units, "wave",
                   (int)f->wave, "clock_mhz", (int)f->clock_mhz, "memory_clock_mhz", (int)f->memory_clock_mhz,
@@ -71,7 +71,8 @@ static json_t *gpu_object(const gpu_device *d, uint32_t i) {
 
 static json_t *runtime_object(const gpu_list *l, gpu_platform p) {
     const gpu_driver *d = l->driver[p];
-    json_t *v = json_pack("{ss ss ss*}", "kind", "runtime", "platform", platforms[p], "version", d ? d->version : NULL);
+    json_t *v =
+        json_pack("{ss ss ss*}", "kind", "runtime", "platform", api_platform(p), "version", d ? d->version : NULL);
     if (!d) api_set(&v, "reason", reason(&l->why[p]));
     return v;
 }

@@ -5,6 +5,7 @@
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/pool.h"
 #include "base/mem.h"
+#include "kv/kv.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,8 +18,8 @@ uint32_t api_page_tokens(uint32_t context) { return context < 1024 ? 16 : contex
 static status cache_type(const char *name, const char *option, quant_type *out, err *e) {
     *out = QUANT_F16;
     if (!name) return OK;
-    if (quant_from_name(name, out) && (*out == QUANT_F16 || *out == QUANT_F32 || *out == QUANT_Q8_0)) return OK;
-    return fail(e, ERR_RANGE, "%s %s: the KV cache takes f16, f32 or q8_0", option, name);
+    if (quant_from_name(name, out) && kv_type_known(*out)) return OK;
+    return fail(e, ERR_RANGE, "%s %s: the KV cache takes f16, bf16, f32, q8_0 or q4_0", option, name);
 }
 
 static status ranged(uint32_t *out, uint32_t given, uint32_t fallback, uint32_t most, const char *what, err *e) {

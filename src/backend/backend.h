@@ -53,7 +53,8 @@ typedef struct {
                    void (*progress)(void *ctx, uint64_t done, uint64_t total), void *ctx, err *e);
     status (*run)(backend *b, const plan_segment *seg, const step_input *in, err *e); /* may return before it is done */
     status (*wait)(backend *b, err *e);
-    /* A node's value as dense rows, [rows of this step, row bytes]: for copies between backends and for results. */
+    /* A node's value as dense rows, [rows of this step, row bytes]: for copies between backends and for results. Reading waits
+     * for what was queued before it. */
     status (*read)(backend *b, const node *n, uint32_t n_rows, void *dst, err *e);
     status (*write)(backend *b, const node *n, uint32_t n_rows, const void *src, err *e);
     /* The value in place if the host can reach it (row stride in *stride), else NULL. */

@@ -3,6 +3,7 @@
 #include "cli/cli.h"
 
 #include <errno.h>
+#include <ctype.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,7 +98,7 @@ typedef struct {
     json_t *rows;
     const char *format, *model, *size_label;
     double size, params, bytes_per_token, kv_bytes_per_token;
-    char backend[160];
+    char backend[160], platform[8]; /* "CPU", "HIP", "CUDA" */
 } report;
 
 static void test_name(char *out, size_t size, const test *t) {
@@ -114,24 +115,27 @@ static void add_row(report *rep, const test *t, const double *rate, int n, doubl
     char name[48], cell[96], size[24], gbs[48] = "|";
     test_name(name, sizeof name, t);
     cli_bytes(size, sizeof size, rep->size);
-    if (read > 0)
+    if (read > 0 && bandwidth <= 0)
+        snprintf(gbs, sizeof gbs, "%.1f", read / 1e9);
+    else if (read > 0)
         snprintf(gbs, sizeof gbs, "%.1f (%.0f %% of %.1f)", read / 1e9, 100 * read / bandwidth, bandwidth / 1e9);
     else
         snprintf(gbs, sizeof gbs, "-");
     snprintf(cell, sizeof cell, "%.2f ± %.2f", mean, sqrt(var));
     if (!strcmp(rep->format, "md"))
         printf("| %-30s | %10s | %8.2f M | %-10s | %7ld | %15s | %20s | %-22s |\n", rep->model, size, rep->params / 1e6,
-               "CPU", t->threads, name, cell, gbs);
+               rep->platform, t->threads, name, cell, gbs);
     else if (!strcmp(rep->format, "csv"))
-        printf("\"%s\",%.0f,%.0f,CPU,%ld,%ld,%ld,%ld,%.4f,%.4f,%.4f,%.4f\n", rep->model, rep->size, rep->params,
-               t->threads, t->n_prompt, t->n_gen, t->depth, mean, sqrt(var), read / 1e9, bandwidth / 1e9);
+        printf("\"%s\",%.0f,%.0f,%s,%ld,%ld,%ld,%ld,%.4f,%.4f,%.4f,%.4f\n", rep->model, rep->size, rep->params,
+               rep->platform, t->threads, t->n_prompt, t->n_gen, t->depth, mean, sqrt(var), read / 1e9,
+               bandwidth / 1e9);
     else {
         json_t *all = json_array();
         for (int i = 0; i < n; i++) json_array_append_new(all, json_real(rate[i]));
         json_array_append_new(rep->rows,
                               json_pack("{ss sf sf ss ss si si si si sf sf so sf sf}", "model", rep->model, "size",
-                                        rep->size, "params", rep->params, "backend", "CPU", "device", rep->backend,
-                                        "threads", (int)t->threads, "n_prompt", (int)t->n_prompt, "n_gen",
+                                        rep->size, "params", rep->params, "backend", rep->platform, "device",
+                                        rep->backend, "threads", (int)t->threads, "n_prompt", (int)t->n_prompt, "n_gen",
                                         (int)t->n_gen, "n_depth", (int)t->depth, "avg_ts", mean, "stddev_ts", sqrt(var),
                                         "samples_ts", all, "read_gbs", read / 1e9, "bandwidth_gbs", bandwidth / 1e9));
     }
@@ -155,6 +159,16 @@ typedef struct {
     list p, n, d, t;
 } plan_lists;
 
+/* "HIP" from "hip". true: it is the CPU. */
+static bool note_platform(report *rep, const json_t *device) {
+    const char *name = json_string_value(json_object_get(device, "platform"));
+    size_t n = 0;
+    for (const char *p = name ? name : "cpu"; *p && n + 1 < sizeof rep->platform; p++)
+        rep->platform[n++] = (char)toupper((unsigned char)*p);
+    rep->platform[n] = 0;
+    return !name;
+}
+
 static int run_threads(const args *a, rf_model *m, report *rep, const plan_lists *l, long threads) {
     long deepest = 0;
     for (int i = 0; i < l->p.n; i++) deepest = l->p.v[i] > deepest ? l->p.v[i] : deepest;
@@ -168,8 +182,10 @@ static int run_threads(const args *a, rf_model *m, report *rep, const plan_lists
     int rc = cli_open_engine(&g, m, &opt, a);
     int32_t *ids = rc ? NULL : make_prompt(deepest + depth, rf_model_n_vocab(m));
     if (!rc && !ids) rc = cli_error("memory.exhausted", "no memory for the prompt");
-    double bandwidth = rc ? 0 : rf_read_bandwidth((uint32_t)threads, 300);
     json_t *info = rc ? NULL : cli_json(rf_engine_info(g));
+    double bandwidth = 0; /* of the memory that the weights are read from: a GPU's own is not measured */
+    if (!rc && note_platform(rep, json_object_get(info, "device")))
+        bandwidth = rf_read_bandwidth((uint32_t)threads, 300);
     rep->bytes_per_token = json_number_value(json_object_get(info, "read_bytes_per_token"));
     rep->kv_bytes_per_token = json_number_value(json_object_get(info, "kv_bytes_per_token"));
     const char *dev = json_string_value(json_object_get(json_object_get(info, "device"), "name"));

@@ -168,4 +168,3 @@ int cmd_plan(const args *a) {
     rf_model_close(m);
     return rc;
 }
-

@@ -159,12 +159,11 @@ static uint32_t rows_of(const step_input *in, const node *n) {
     return n->rows == ROWS_TOK ? in->n_tok : n->rows == ROWS_OUT ? in->n_out : 1;
 }
 
-/* A value crosses from the backend that made it to the one that wants it. */
+/* A value crosses from the backend that made it to the one that wants it. Reading waits for what was queued before. */
 static status cross(exec *x, const node *n, const step_input *in, err *e) {
     const node *from = n->in[0];
     backend *src = x->backends[from->device], *dst = x->backends[n->device];
-    status s = src->ops->wait(src, e);
-    if (!s) s = src->ops->read(src, from, rows_of(in, n), x->copied, e);
+    status s = src->ops->read(src, from, rows_of(in, n), x->copied, e);
     return s ? s : dst->ops->write(dst, n, rows_of(in, n), x->copied, e);
 }
 

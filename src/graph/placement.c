@@ -1,8 +1,8 @@
 /* Which device runs what. First every node gets a device: by the strategy, the caller's choice, or from its neighbours (a
  * view lies in its parent, attention runs where its cache layer is written, a quantised activation is made where it is
  * used). Then each input that lies elsewhere is brought over: the step's own arrays are there already, a quantised
- * activation is made again from its inputs, a view is taken again from its parent's copy, anything else is copied, once a
- * device. */
+ * activation and a rope table are made again from their inputs, a view is taken again from its parent's copy, anything else is
+ * copied, once a device. */
 #include "graph/plan.h"
 
 #include "base/mem.h"
@@ -183,7 +183,7 @@ static node *value_on(placement *p, node *n, uint32_t d) {
     node **here = &p->here[(size_t)n->id * p->n_dev + d];
     if (*here) return *here;
     if (!follows(n) && n->device == d) return *here = n;
-    if (op_is_input(n->op) || is_quantised(n) || n->op == OP_VIEW) {
+    if (op_is_input(n->op) || is_quantised(n) || n->op == OP_VIEW || n->op == OP_ROPE_TABLE) {
         *here = again(p, n, d);
     } else {
         p->g->layer = n->layer;

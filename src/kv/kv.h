@@ -5,7 +5,8 @@
  *
  *   for each kv head:  K  [page_tokens / 16][d_k][16]     lanes are keys: sixteen neighbouring positions side by side
  *                      V  [page_tokens][d_v]
- *   q8_0 parts store int8 codes in that order, followed by f16 scales:
+ *   q8_0 parts store int8 codes in that order; q4_0 parts half bytes, dimensions 2i (low) and 2i + 1 of one key together, that
+ *   is K [page_tokens / 16][d_k / 2][16] and V [page_tokens][d_v / 2]. Both are followed by f16 scales:
  *                      K scales [page_tokens / 16][d_k / 32][16]      V scales [page_tokens][d_v / 32]
  *
  * The KV block is page after page, each with all its layers: memory becomes resident as sequences grow, and what belongs to
@@ -36,13 +37,20 @@ typedef struct {
     uint32_t n_layers;
     uint32_t page_tokens; /* 16, 32 or 64 */
     uint32_t n_pages;
-    quant_type type_k, type_v; /* F32, F16, Q8_0 */
+    quant_type type_k, type_v; /* F32, F16, BF16, Q8_0, Q4_0 */
     size_t page_bytes;         /* one page, all layers */
     size_t n_bytes;            /* the whole block */
 } kv_layout;
 
+bool kv_type_known(quant_type t);
+/* Bytes of n codes (an even number of them for Q4_0), scales not counted. */
+static inline size_t kv_code_bytes(quant_type t, size_t n) {
+    return t == QUANT_F32 ? n * 4 : t == QUANT_Q8_0 ? n : t == QUANT_Q4_0 ? n / 2 : n * 2;
+}
+static inline bool kv_has_scales(quant_type t) { return t == QUANT_Q8_0 || t == QUANT_Q4_0; }
+
 /* n_kv_head, d_k, d_v of each layer are set by the caller; fills the rest. ERR_RANGE / ERR_UNSUPPORTED name what is wrong
- * (head size not a multiple of 32 with q8_0; sizes that overflow). */
+ * (head size not a multiple of 32 with q8_0 and q4_0; sizes that overflow). */
 MUST_CHECK status kv_layout_make(kv_layout *l, err *e);
 
 /* Page numbers: taken, shared (one more holder), dropped. One thread. */

@@ -6,17 +6,15 @@
 
 enum { PART_ALIGN = 64, SCALE_BLOCK = 32, SCALE_BYTES = 2 };
 
-static size_t code_bytes(quant_type t) { return t == QUANT_F32 ? 4 : t == QUANT_F16 ? 2 : 1; }
-
-static bool known(quant_type t) { return t == QUANT_F32 || t == QUANT_F16 || t == QUANT_Q8_0; }
+bool kv_type_known(quant_type t) { return t == QUANT_F32 || t == QUANT_F16 || t == QUANT_BF16 || kv_has_scales(t); }
 
 /* One part of a head, codes and then scales, each aligned: *at moves behind it. Cannot overflow: d is at most KV_MAX_D and
  * there are at most 64 tokens. */
 static size_t part(size_t *at, quant_type t, uint32_t d, uint32_t page_tokens) {
-    *at += (size_t)page_tokens * d * code_bytes(t);
+    *at += kv_code_bytes(t, (size_t)page_tokens * d);
     *at = (*at + PART_ALIGN - 1) / PART_ALIGN * PART_ALIGN;
     size_t scales = *at;
-    if (t == QUANT_Q8_0) *at += (size_t)page_tokens * (d / SCALE_BLOCK) * SCALE_BYTES;
+    if (kv_has_scales(t)) *at += (size_t)page_tokens * (d / SCALE_BLOCK) * SCALE_BYTES;
     *at = (*at + PART_ALIGN - 1) / PART_ALIGN * PART_ALIGN;
     return scales;
 }
@@ -25,10 +23,10 @@ enum { KV_MAX_D = 1 << 20, KV_MAX_HEADS = 1 << 16 };
 
 static status check_head(uint32_t i, quant_type t, uint32_t d, const char *what, err *e) {
     if (d < 1 || d > KV_MAX_D) return fail(e, ERR_RANGE, "layer %" PRIu32 ": %s heads of %" PRIu32, i, what, d);
-    if (t == QUANT_Q8_0 && d % SCALE_BLOCK)
+    if (kv_has_scales(t) && d % SCALE_BLOCK)
         return fail(e, ERR_UNSUPPORTED,
-                    "layer %" PRIu32 ": a q8_0 cache wants %s heads of a multiple of %d values, these have %" PRIu32, i,
-                    what, SCALE_BLOCK, d);
+                    "layer %" PRIu32 ": a %s cache wants %s heads of a multiple of %d values, these have %" PRIu32, i,
+                    quant_lookup(t)->name, what, SCALE_BLOCK, d);
     return OK;
 }
 
@@ -55,9 +53,9 @@ status kv_layout_make(kv_layout *l, err *e) {
         return fail(e, ERR_RANGE, "%" PRIu32 " layers with a cache, at most %d", l->n_layers, KV_MAX_LAYERS);
     if (l->page_tokens != 16 && l->page_tokens != 32 && l->page_tokens != 64)
         return fail(e, ERR_RANGE, "pages of %" PRIu32 " tokens; 16, 32 or 64 are possible", l->page_tokens);
-    if (!known(l->type_k) || !known(l->type_v)) {
-        const quant_info *q = quant_lookup((uint32_t)(known(l->type_k) ? l->type_v : l->type_k));
-        return fail(e, ERR_UNSUPPORTED, "a key-value cache of type %s; F32, F16 and Q8_0 are possible",
+    if (!kv_type_known(l->type_k) || !kv_type_known(l->type_v)) {
+        const quant_info *q = quant_lookup((uint32_t)(kv_type_known(l->type_k) ? l->type_v : l->type_k));
+        return fail(e, ERR_UNSUPPORTED, "a key-value cache of type %s; F32, F16, BF16, Q8_0 and Q4_0 are possible",
                     q ? q->name : "?");
     }
     if (l->n_pages < 1) return fail(e, ERR_RANGE, "a key-value cache without pages");

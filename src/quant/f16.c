@@ -39,3 +39,9 @@ uint16_t f32_to_f16(float f) {
 }
 
 float bf16_to_f32(uint16_t h) { return from_bits((uint32_t)h << 16); }
+
+uint16_t f32_to_bf16(float f) {
+    const uint32_t bits = to_bits(f);
+    if ((bits & 0x7FFFFFFF) > 0x7F800000) return (uint16_t)(bits >> 16 | 64); /* quiet */
+    return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}

@@ -103,6 +103,34 @@ static void encode_block(uint8_t *p, const float *x) {
     for (int i = 0; i < BLOCK; i++) p[2 + i] = finite ? (uint8_t)(int8_t)roundf(x[i] * inverse) : 0;
 }
 
+/* floor(x * inverse + 8.5) within 0 .. 15: the fma's sign is exact, so it tells when its rounding went over an integer. */
+static uint8_t code_q4_0(float x, float inverse) {
+    const int q = (int)fmaf(x, inverse, 8.5f);
+    const int exact = fmaf(x, inverse, 8.5f - (float)q) < 0.0f ? q - 1 : q;
+    return (uint8_t)(exact < 15 ? exact : 15);
+}
+
+static void encode_block_q4_0(uint8_t *p, const float *x) {
+    const bool finite = isfinite(amax_of(x));
+    float most = 0.0f;
+    for (int i = 0; i < BLOCK; i++) most = fabsf(x[i]) > fabsf(most) ? x[i] : most;
+    const float d = most / -8.0f;
+    float inverse = finite && d != 0.0f ? 1.0f / d : 0.0f;
+    if (!isfinite(inverse)) inverse = 0.0f;
+    const uint16_t h = finite ? f32_to_f16(d) : 0x7E00;
+    p[0] = (uint8_t)h;
+    p[1] = (uint8_t)(h >> 8);
+    for (int i = 0; i < BLOCK / 2; i++) {
+        const uint8_t lo = finite ? code_q4_0(x[i], inverse) : 8, hi = finite ? code_q4_0(x[i + 16], inverse) : 8;
+        p[2 + i] = (uint8_t)(lo | hi << 4);
+    }
+}
+
+void quant_encode_q4_0(void *dst, const float *src, size_t n_elems) {
+    uint8_t *p = dst;
+    for (size_t at = 0; at < n_elems; at += BLOCK, p += 18) encode_block_q4_0(p, src + at);
+}
+
 void quant_encode_q8_0(void *dst, const float *src, size_t n_elems) {
     uint8_t *p = dst;
     for (size_t at = 0; at < n_elems; at += BLOCK, p += 34) encode_block(p, src + at);

@@ -62,9 +62,14 @@ bool quant_from_name(const char *name, quant_type *out); /* "q8_0", any case */
 float f16_to_f32(uint16_t h);
 uint16_t f32_to_f16(float f); /* round to nearest even, as F16C does; NaN stays NaN */
 float bf16_to_f32(uint16_t h);
+uint16_t f32_to_bf16(float f); /* round to nearest even; NaN stays NaN */
 
 /* Q8_0 as a KV cache stores it: 32 values, f16 scale = amax / 127, codes rounded half away from zero as ggml's. Used by
  * the cache and by tests. dst: n_elems / 32 blocks of 34 bytes. */
 void quant_encode_q8_0(void *dst, const float *src, size_t n_elems);
+
+/* Q4_0 likewise: d = m / -8 for the value m of greatest magnitude (the first of equals), codes floor(x / d + 8.5) kept within
+ * 0 .. 15, the product and the sum exact. dst: n_elems / 32 blocks of 18 bytes. */
+void quant_encode_q4_0(void *dst, const float *src, size_t n_elems);
 
 #endif

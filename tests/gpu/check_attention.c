@@ -147,11 +147,6 @@ static void make_cache(bench *b, const cpu_ops *ops) {
     free(k);
 }
 
-/* Bytes of n codes. */
-static size_t codes_bytes(quant_type t, size_t n) {
-    return t == QUANT_F32 ? n * 4 : t == QUANT_Q8_0 ? n : t == QUANT_Q4_0 ? n / 2 : n * 2;
-}
-
 static uint32_t first_key(const shape *s, uint32_t pos) {
     return s->window && pos >= s->window ? pos - s->window + 1 : 0;
 }
@@ -182,8 +177,8 @@ static void want_query(const bench *b, const cpu_ops *ops, uint32_t t, uint32_t 
         for (uint32_t g = lo / 16; g * 16 < hi; g++) {
             uint32_t slot = (key0 + g * 16) % s->page_tokens;
             const uint8_t *at = head_of(b, b->seq[t], key0 + g * 16, kv_head);
-            a.k[g] = at + codes_bytes(s->type_k, (size_t)slot * s->d_k);
-            a.v[g] = at + l->v + codes_bytes(s->type_v, (size_t)slot * s->d_v);
+            a.k[g] = at + kv_code_bytes(s->type_k, (size_t)slot * s->d_k);
+            a.v[g] = at + l->v + kv_code_bytes(s->type_v, (size_t)slot * s->d_v);
             a.k_scales[g] = at + l->k_scales + slot * (s->d_k / 32) * 2;
             a.v_scales[g] = at + l->v_scales + slot * (s->d_v / 32) * 2;
         }
@@ -320,12 +315,13 @@ static void launch_tiles(check_rig *r, const bench *b, const attention_args *a, 
 
 static void plan_lists(const bench *b, int how, attention_lists *l, attn_single *single, attn_tile_of *tile) {
     const shape *s = b->s;
-    attention_plan(l, single, tile, b->n_tok, b->seq, b->pos, s->group, how == AS_TILES ? 0 : UINT32_MAX);
+    attention_plan(l, single, tile, b->n_tok, b->seq, b->pos, b->first_page, s->group,
+                   how == AS_TILES ? 0 : UINT32_MAX);
     if (how == AS_SINGLES) {
         *l = (attention_lists){.n_singles = b->n_tok};
         for (uint32_t t = 0; t < b->n_tok; t++) {
             uint32_t n = (uint32_t)b->pos[t] / ATTN_CHUNK + 1;
-            single[t] = (attn_single){.tok = t, .first_state = l->n_states};
+            single[t] = (attn_single){t, l->n_states, (uint32_t)b->pos[t], b->first_page[b->seq[t]]};
             l->n_states += n;
             l->max_chunks = n > l->max_chunks ? n : l->max_chunks;
         }
@@ -458,6 +454,42 @@ static const shape few[] = {
      .n_seq = 2,
      .depth = {0, 100},
      .n_new = {150, 40}},
+    {.type_k = QUANT_Q4_0,
+     .type_v = QUANT_BF16,
+     .d_k = 96,
+     .d_v = 72,
+     .n_kv = 2,
+     .group = 3,
+     .page_tokens = 32,
+     .n_rot = 96,
+     .n_seq = 3,
+     .depth = {64, 131, 0},
+     .n_new = {1, 1, 17}},
+    {.type_k = QUANT_BF16,
+     .type_v = QUANT_Q4_0,
+     .d_k = 80,
+     .d_v = 160,
+     .n_kv = 1,
+     .group = 6,
+     .page_tokens = 16,
+     .n_rot = 80,
+     .neox = 1,
+     .window = 33,
+     .n_seq = 2,
+     .depth = {100, 10},
+     .n_new = {1, 30}},
+    {.type_k = QUANT_Q4_0,
+     .type_v = QUANT_Q4_0,
+     .d_k = 128,
+     .d_v = 128,
+     .n_kv = 2,
+     .group = 4,
+     .page_tokens = 64,
+     .n_rot = 128,
+     .neox = 1,
+     .n_seq = 2,
+     .depth = {200, 10},
+     .n_new = {1, 20}},
     {.type_k = QUANT_Q8_0, /* the merge's second stage */
      .type_v = QUANT_F16,
      .d_k = 32,
@@ -484,15 +516,15 @@ static const shape few[] = {
 };
 
 static void run_long(check_rig *r) {
-    static const quant_type types[] = {QUANT_F32, QUANT_F16, QUANT_Q8_0};
+    static const quant_type types[] = {QUANT_F32, QUANT_F16, QUANT_Q8_0, QUANT_BF16, QUANT_Q4_0};
     static const uint32_t dims[][2] = {{64, 64}, {80, 80}, {96, 96}, {128, 128}, {192, 128}, {256, 256}, {576, 512}};
     static const uint32_t groups[] = {1, 2, 3, 4, 6, 8, 12, 16}, windows[] = {0, 20, 64, 150};
     uint64_t rng = 7;
-    for (uint32_t t = 0; t < 9; t++)
+    for (uint32_t t = 0; t < 25; t++)
         for (uint32_t d = 0; d < 7; d++)
             for (uint32_t g = 0; g < 8; g++) {
-                shape s = {.type_k = types[t / 3],
-                           .type_v = types[t % 3],
+                shape s = {.type_k = types[t / 5],
+                           .type_v = types[t % 5],
                            .d_k = dims[d][0],
                            .d_v = dims[d][1],
                            .n_kv = 1 + g % 2,
@@ -506,7 +538,7 @@ static void run_long(check_rig *r) {
                            .n_seq = 8,
                            .depth = {0, 1, 15, 63, 64, 65, 200, 1000},
                            .n_new = {1, 1, 2, 2, 1, 1, 3, 1}};
-                if ((s.type_k == QUANT_Q8_0 && s.d_k % 32) || (s.type_v == QUANT_Q8_0 && s.d_v % 32)) continue;
+                if ((kv_has_scales(s.type_k) && s.d_k % 32) || (kv_has_scales(s.type_v) && s.d_v % 32)) continue;
                 run_shape(r, &s, check_random(&rng));
             }
 }
@@ -539,7 +571,7 @@ static void time_shape(check_rig *r, const shape *s) {
     if (l.n_tiles)
         ms_tile = check_time(r, "attention_tile", "attention_tile", l.n_tiles, s->n_kv,
                              (s->d_v + ATTN_TILE_D - 1) / ATTN_TILE_D, ATTN_TILE_THREADS, &a, sizeof a, 20);
-    double bytes = keys * 2 * s->n_kv * (double)codes_bytes(s->type_k, s->d_k), flop = keys * 4 * b.n_head * s->d_k;
+    double bytes = keys * 2 * s->n_kv * (double)kv_code_bytes(s->type_k, s->d_k), flop = keys * 4 * b.n_head * s->d_k;
     printf("time | %s group %u, %u sequences, %u tokens after %u | split %.1f us (%.0f GB/s), merge %.1f us, tile %.1f "
            "us (%.1f Tflop/s)\n",
            quant_lookup(s->type_k)->name, s->group, s->n_seq, b.n_tok, s->depth[0], ms_split * 1e3,
@@ -552,8 +584,8 @@ static void time_shape(check_rig *r, const shape *s) {
 }
 
 static void time_all(check_rig *r) {
-    static const quant_type types[] = {QUANT_F16, QUANT_Q8_0};
-    for (uint32_t t = 0; t < 2; t++) {
+    static const quant_type types[] = {QUANT_F16, QUANT_Q8_0, QUANT_Q4_0};
+    for (uint32_t t = 0; t < 3; t++) {
         shape s = {.type_k = types[t],
                    .type_v = types[t],
                    .d_k = 128,

@@ -191,7 +191,9 @@ static void kernel_name(char *to, size_t n, const char *form, quant_type t) {
 }
 
 static const char *file_of(quant_type t) { return quantised(t) ? "linear_vec" : "linear_vec_float"; }
-static uint32_t rows_of_block(quant_type t) { return quantised(t) ? LINEAR_VEC_ROWS : LINEAR_VEC_FLOAT_ROWS; }
+static uint32_t rows_of_block(quant_type t, bool four) {
+    return !quantised(t) ? LINEAR_VEC_FLOAT_ROWS : four ? LINEAR_VEC4_ROWS : LINEAR_VEC_ROWS;
+}
 static uint32_t threads_of(quant_type t, bool four) {
     return four && quantised(t) ? LINEAR_VEC4_THREADS : LINEAR_VEC1_THREADS;
 }
@@ -203,14 +205,20 @@ static float *nan_floats(size_t n) {
     return y;
 }
 
-static void launch_both(check_rig *r, const shape *c, linear_args *a, uint32_t blocks, const float *want, size_t n_y) {
+static uint32_t blocks_of(const shape *c, uint32_t rows) {
+    uint32_t n = 0;
+    for (uint32_t p = 0; p < c->n_parts; p++) n += (c->n_rows[p] + rows - 1) / rows;
+    return n;
+}
+
+static void launch_both(check_rig *r, const shape *c, linear_args *a, const float *want, size_t n_y) {
     for (int four = 0; four < 2; four++) {
         char name[64];
         kernel_name(name, sizeof name, four ? "4" : "1", c->type);
         if (!check_wanted(r, name)) continue;
         a->y = check_put(r, NULL, n_y * 4);
-        check_launch(r, file_of(c->type), name, blocks, four ? (c->n_cols + 3) / 4 : c->n_cols, 1,
-                     threads_of(c->type, four != 0), a, sizeof *a);
+        check_launch(r, file_of(c->type), name, blocks_of(c, rows_of_block(c->type, four != 0)),
+                     four ? (c->n_cols + 3) / 4 : c->n_cols, 1, threads_of(c->type, four != 0), a, sizeof *a);
         float *got = take(n_y * 4);
         check_get(r, got, a->y, n_y * 4);
         check_floats(r, name, got, want, n_y, "k %u, rows %u of %u parts, %u columns, %s%s", c->k, a->n_rows,
@@ -226,7 +234,7 @@ static void check_shape(check_rig *r, const shape *c) {
     gpu_weight_planes w;
     if (!gpu_weight_shape(&w, c->type, c->k)) abort();
     input in = make_input(c->type, c->n_cols, c->k, c->s);
-    uint32_t width = 3, blocks = 0; /* of a row of y: parts with gaps between them */
+    uint32_t width = 3; /* of a row of y: parts with gaps between them */
     for (uint32_t p = 0; p < c->n_parts; p++) width += c->n_rows[p] + p;
     const size_t n_y = (size_t)c->n_cols * width;
     float *want = nan_floats(n_y), *res = take(n_y * 4);
@@ -243,7 +251,6 @@ static void check_shape(check_rig *r, const shape *c) {
         part->y_column = column;
         reference(want + column, width, &w, rows, c->n_rows[p], &in, 0, 0, c->n_cols);
         a.n_rows += c->n_rows[p];
-        blocks += (c->n_rows[p] + rows_of_block(c->type) - 1) / rows_of_block(c->type);
         column += c->n_rows[p] + p;
         free(rows);
     }
@@ -251,7 +258,7 @@ static void check_shape(check_rig *r, const shape *c) {
     a.x = check_put(r, in.rows, (size_t)in.n * in.stride);
     a.residual = c->residual ? check_put(r, res, n_y * 4) : 0;
     a.residual_stride = width * 4;
-    launch_both(r, c, &a, blocks, want, n_y);
+    launch_both(r, c, &a, want, n_y);
     check_reset(r);
     free_input(&in);
     free(want), free(res);
@@ -291,7 +298,7 @@ static void check_expert(check_rig *r, quant_type t, uint32_t k, uint32_t n_rows
     a.route_stride = sizeof route[0];
     a.y = check_put(r, NULL, (size_t)n_tok * width * 4);
     a.y_stride = width * 4;
-    check_launch(r, file_of(t), name, (n_rows + rows_of_block(t) - 1) / rows_of_block(t), n_tok * USED, 1,
+    check_launch(r, file_of(t), name, (n_rows + rows_of_block(t, false) - 1) / rows_of_block(t, false), n_tok * USED, 1,
                  threads_of(t, false), &a, sizeof a);
     check_get(r, got, a.y, (size_t)n_tok * width * 4);
     check_floats(r, name, got, want, (size_t)n_tok * width, "k %u, rows %u, %u tokens%s", k, n_rows, n_tok,
@@ -341,7 +348,7 @@ static void time_one(check_rig *r, quant_type t, uint32_t k, uint32_t n_rows, ui
     a.x_stride = quantised(t) ? gpu_act_bytes(k, 32) : k * 4;
     a.x = check_put(r, NULL, (size_t)a.x_stride * n_cols);
     a.y = check_put(r, NULL, (size_t)n_rows * n_cols * 4);
-    const uint32_t blocks = (n_rows + rows_of_block(t) - 1) / rows_of_block(t);
+    const uint32_t rows = rows_of_block(t, n_cols > 1), blocks = (n_rows + rows - 1) / rows;
     const double ms =
         check_time(r, file_of(t), name, blocks, (n_cols + 3) / 4, 1, threads_of(t, n_cols > 1), &a, sizeof a, 50);
     if (ms > 0)

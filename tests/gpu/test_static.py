@@ -86,7 +86,7 @@ def test_code_and_loop():
 def test_row():
     notes = {"vgpr_count": 104, "sgpr_count": 9, "group_segment_fixed_size": 4096, "private_segment_fixed_size": 0, "vgpr_spill_count": 0,
              "sgpr_spill_count": 0, "max_flat_workgroup_size": 256, "wavefront_size": 32}
-    row = static.amd_row("linear_vec_q8_0", "gfx1100", notes, static.read_code(CODE)["k"])
+    row = static.amd_row("linear_vec1_q8_0", "gfx1100", notes, static.read_code(CODE)["k"])
     assert row == {"vgpr": 104, "sgpr": 9, "lds": 4096, "scratch": 0, "spills": 0, "sgpr_spills": 0, "waves": 12, "loop": 6, "valu": 2, "dots": 1,
                    "matrix": 0, "widest": 16, "flight": 18 * 32, "per_weight": 0.5, "code": 0x2c}
 
@@ -130,7 +130,7 @@ def row(**changes):
     return {**base, "vgpr": 40, "waves": 16, "valu": 100, "dots": 8, "widest": 16, "flight": 1024, "per_weight": 2.0, **changes}
 
 
-def complaints(kept, now, kernel="linear.linear_vec_q4_0"):
+def complaints(kept, now, kernel="linear.linear_vec1_q4_0"):
     return static.compare({kernel: {"gfx1100": kept}}, {kernel: {"gfx1100": now}})
 
 
@@ -142,12 +142,12 @@ def test_regressions():
                           ("per_weight", 2.2): "per_weight 2.2, more than the table's 2.0 (bound 2.12)",
                           ("widest", 8): "widest 8, less than the table's 16", ("lds", 1): "lds 1, more than the table's 0",
                           ("dots", 0): "no dots in the main loop, the table has 8"}.items():
-        assert complaints(row(), row(**dict([change]))) == [f"linear.linear_vec_q4_0 on gfx1100: {words}"]
+        assert complaints(row(), row(**dict([change]))) == [f"linear.linear_vec1_q4_0 on gfx1100: {words}"]
 
 
 def test_spills():
     kept = row(scratch=64, spills=3)
-    assert complaints(kept, kept) == ["linear.linear_vec_q4_0 on gfx1100: 64 bytes of scratch, 3 vector registers spilled; a vector kernel has none"]
+    assert complaints(kept, kept) == ["linear.linear_vec1_q4_0 on gfx1100: 64 bytes of scratch, 3 vector registers spilled; a vector kernel has none"]
     assert complaints(kept, kept, "linear.linear_mat_q4_0") == []
     assert len(complaints(row(), kept, "linear.linear_mat_q4_0")) == 2
 
@@ -172,8 +172,8 @@ def test_probe(tmp_path):
     shutil.copy(TOP / "tests/gpu/kernels/probe.hip", tmp_path)
     jobs, _ = gpu_kernels.build("all", tmp_path / "cache", [tmp_path], compiler=compiler)
     table = static.measure(jobs, static.Tools(compiler))
-    assert sorted(table) == ["probe.probe_scratch", "probe.probe_vec_q8_0"]
-    for target, r in table["probe.probe_vec_q8_0"].items():
+    assert sorted(table) == ["probe.probe_scratch", "probe.probe_vec1_q8_0"]
+    for target, r in table["probe.probe_vec1_q8_0"].items():
         assert (r["widest"], r["scratch"], r["spills"] or 0, r["matrix"]) == (16, 0, 0, 0), target
         assert r["dots"] and r["dots"] % 4 == 0, target
         if target != "sm_80":
@@ -181,4 +181,4 @@ def test_probe(tmp_path):
     assert all(r["scratch"] >= 1200 for r in table["probe.probe_scratch"].values())
     assert table["probe.probe_scratch"]["gfx1100"]["lds"] == 4096
     assert static.measure(jobs, static.Tools(compiler)) == table  # from what it kept
-    assert "probe_vec_q8_0" in static.page("clang", table, static.sizes_of(jobs))
+    assert "probe_vec1_q8_0" in static.page("clang", table, static.sizes_of(jobs))

@@ -54,7 +54,7 @@ def test_smollm2_tiers(smollm2_tokens, tier, tmp_path):
     check_ways(smollm2(), smollm2_tokens[:20], tmp_path, [dict(cpu=tier, t=2)])
 
 
-@pytest.mark.parametrize("cache", ["f16", "q8_0"])
+@pytest.mark.parametrize("cache", ["f16", "bf16", "q8_0", "q4_0"])
 @pytest.mark.parametrize("arch", ["llama", "gemma3"])
 def test_other_caches(arch, cache, tmp_path):
     path = tiny_models.make(tmp_path / "tiny.gguf", arch, "Q4_K")

@@ -121,6 +121,30 @@ def test_encode_q8_0(ggml):
     assert (ours == theirs).all()
 
 
+def test_encode_q4_0():
+    from gguf import GGMLQuantizationType, quants
+
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((20000, 32)).astype(np.float32)
+    x *= np.exp2(rng.integers(-20, 15, (20000, 1))).astype(np.float32)
+    x[:500] = rng.integers(-16, 17, (500, 32)) / 2  # halves, and ties for the greatest
+    x[500:510] = 0
+    theirs = quants.quantize(x, GGMLQuantizationType.Q4_0).reshape(-1)
+    ours = np.frombuffer(drive("encode_q4_0", data=x.tobytes()), np.uint8)
+    same = (ours.reshape(-1, 18) == theirs.reshape(-1, 18)).all(axis=1)
+    assert same.all(), x[~same][:3]
+
+
+def test_to_bf16():
+    from gguf import GGMLQuantizationType, quants
+
+    x = np.random.default_rng(4).integers(0, 1 << 32, 1 << 18, dtype=np.uint64).astype(np.uint32).view(np.float32)
+    ours = np.frombuffer(drive("to_bf16", data=x.tobytes()), np.uint16)
+    back = np.frombuffer(drive("bf16", data=ours.tobytes()), np.float32)
+    theirs = quants.quantize(x, GGMLQuantizationType.BF16).reshape(-1).view(np.uint16)
+    assert ((ours == theirs) | np.isnan(x)).all() and (np.isnan(back) == np.isnan(x)).all()
+
+
 def test_encode_q8_0_keeps_what_is_not_finite():
     x = np.ones((3, 32), np.float32)
     x[0, 7], x[1, 31] = np.nan, -np.inf

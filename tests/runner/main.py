@@ -42,6 +42,7 @@ def summary(total):
 def main():
     args = arguments()
     env = {name: os.environ[name] for name in ("RF_CACHE", "RF_SMOLLM2")}
+    env["ROCMFORGE_ISA_PYTHON"] = sys.executable  # runs the emulator, where ROCMFORGE_ISA_EMU names one
     os.environ.pop("RF_LONG", None)
     if args.long:
         env["RF_LONG"] = "1"

@@ -108,7 +108,7 @@ void fiber_begin(uint32_t i, void (*entry)(void)) {
     f->fake = NULL;
     f->entry = entry;
     void **sp = (void **)(f->stack + f->stack_bytes);
-    *--sp = NULL;                /* where first_steps would return to; the stack is 8 off a multiple of 16 at its entry */
+    *--sp = NULL; /* where first_steps would return to; the stack is 8 off a multiple of 16 at its entry */
     *--sp = (void *)first_steps; /* taken by the swap's ret */
     for (int r = 0; r < 6; r++) *--sp = NULL;
     f->sp = sp;

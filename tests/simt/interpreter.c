@@ -95,8 +95,8 @@ static void say(const char *fmt, ...) {
 static void say_where(void) {
     now.failed = true;
     now.why[0] = 0;
-    say("kernel %s (wave %u), block (%u, %u, %u) of %u lanes: ", now.k->name, now.k->wave, simt_at.block_x, simt_at.block_y,
-        simt_at.block_z, now.n_lanes);
+    say("kernel %s (wave %u), block (%u, %u, %u) of %u lanes: ", now.k->name, now.k->wave, simt_at.block_x,
+        simt_at.block_y, simt_at.block_z, now.n_lanes);
 }
 
 static void say_call(call c) {
@@ -106,7 +106,8 @@ static void say_call(call c) {
     const char *slash = known ? strrchr(d.dli_fname, '/') : NULL;
     say("%s%s%s", names[c.kind], c.what ? " " : "", c.what ? c.what : "");
     if (known)
-        say(" (%s 0x%zx)", slash ? slash + 1 : d.dli_fname, (size_t)((const char *)c.site - (const char *)d.dli_fbase) - 1);
+        say(" (%s 0x%zx)", slash ? slash + 1 : d.dli_fname,
+            (size_t)((const char *)c.site - (const char *)d.dli_fbase) - 1);
 }
 
 static bool same_call(call a, call b) { return a.kind == b.kind && a.site == b.site; }
@@ -305,8 +306,8 @@ static bool run_grid(const uint32_t grid[3]) {
     return true;
 }
 
-bool simt_launch(const simt_kernel *k, const uint32_t grid[3], uint32_t block, const void *args, size_t args_bytes, char *why,
-                 size_t why_bytes) {
+bool simt_launch(const simt_kernel *k, const uint32_t grid[3], uint32_t block, const void *args, size_t args_bytes,
+                 char *why, size_t why_bytes) {
     static _Alignas(64) unsigned char own_args[MAX_ARGS];
     char nowhere[1];
     pthread_mutex_lock(&one_launch);

@@ -31,7 +31,8 @@ KERNEL(simt_reverse, simt_test_args, 128) {
         if (all[me].square != all[me].v * all[me].v) x = -1;
     }
     wave_meet("end");
-    a.out[thread_x()] = x + team_get(x, 0) - team_get(x, 0) + dot4(0x7f80ff01, 0x7f808001, 3) - (127 * 127 + 128 * 128 + 128 + 1 + 3);
+    a.out[thread_x()] =
+        x + team_get(x, 0) - team_get(x, 0) + dot4(0x7f80ff01, 0x7f808001, 3) - (127 * 127 + 128 * 128 + 128 + 1 + 3);
 }
 
 /* out[thread] = bits of a shared word nobody wrote */
@@ -73,6 +74,8 @@ KERNEL(simt_wrong_tile, simt_test_args, 64) {
     if (team_in_block()) wave_meet("tile");
     a.out[thread_x()] = 0;
 }
+/* One word behind the buffer. */
+KERNEL(simt_wrong_outside, simt_test_args, 64) { a.out[a.n + thread_x() / 63] = 0; }
 /* Reads what the neighbour wrote without a barrier: wrong in one order of the lanes. */
 KERNEL(simt_wrong_race, simt_test_args, 64) {
     SHARED int32_t box[64];

@@ -24,14 +24,14 @@
  * says which one a lane is at. */
 #define SIMT_MEET __attribute__((convergent, nomerge))
 #define DEVICE    static inline __attribute__((always_inline, convergent, nomerge, unused))
-#define UNROLL /* rolled loops: a tenth of the time to compile */
+#define UNROLL    /* rolled loops: a tenth of the time to compile */
 
-#define SIMT_TEXT_(x)     #x
-#define SIMT_TEXT(x)      SIMT_TEXT_(x)
-#define SIMT_JOIN_(a, b)  a##b
-#define SIMT_JOIN(a, b)   SIMT_JOIN_(a, b)
-#define SIMT_SECTION      "simt_" SIMT_TEXT(SIMT_FILE)
-#define SHARED            static __attribute__((section(SIMT_SECTION), no_sanitize("address")))
+#define SIMT_TEXT_(x)    #x
+#define SIMT_TEXT(x)     SIMT_TEXT_(x)
+#define SIMT_JOIN_(a, b) a##b
+#define SIMT_JOIN(a, b)  SIMT_JOIN_(a, b)
+#define SIMT_SECTION     "simt_" SIMT_TEXT(SIMT_FILE)
+#define SHARED           static __attribute__((section(SIMT_SECTION), no_sanitize("address")))
 
 extern "C" {
 typedef struct {
@@ -57,14 +57,20 @@ extern unsigned char SIMT_JOIN(__start_simt_, SIMT_FILE)[] __attribute__((weak, 
 extern unsigned char SIMT_JOIN(__stop_simt_, SIMT_FILE)[] __attribute__((weak, visibility("hidden")));
 }
 
-#define KERNEL(name, args_type, max_threads)                                                                             \
-    static void name(const args_type a) SIMT_MEET;                                                                       \
-    static void simt_run_##name(const void *args) { name(*(const args_type *)args); }                                    \
-    __attribute__((constructor)) static void simt_add_##name() {                                                         \
-        static const simt_kernel self = {#name, SIMT_TEXT(SIMT_FILE), simt_run_##name, sizeof(args_type), (max_threads), \
-                                         WAVE, SIMT_JOIN(__start_simt_, SIMT_FILE), SIMT_JOIN(__stop_simt_, SIMT_FILE)}; \
-        simt_add(&self);                                                                                                 \
-    }                                                                                                                    \
+#define KERNEL(name, args_type, max_threads) \
+    static void name(const args_type a) SIMT_MEET; \
+    static void simt_run_##name(const void *args) { name(*(const args_type *)args); } \
+    __attribute__((constructor)) static void simt_add_##name() { \
+        static const simt_kernel self = {#name, \
+                                         SIMT_TEXT(SIMT_FILE), \
+                                         simt_run_##name, \
+                                         sizeof(args_type), \
+                                         (max_threads), \
+                                         WAVE, \
+                                         SIMT_JOIN(__start_simt_, SIMT_FILE), \
+                                         SIMT_JOIN(__stop_simt_, SIMT_FILE)}; \
+        simt_add(&self); \
+    } \
     static void name(const args_type a)
 
 DEVICE uint32_t thread_x() { return simt_at.thread; }

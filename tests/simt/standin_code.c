@@ -71,7 +71,8 @@ static hip_error load(module **out, const unsigned char *code) {
     const Elf64_Ehdr *h = (const void *)code;
     const int dev = current_device();
     char why[512] = "";
-    if (memcmp(code, ELFMAG, SELFMAG) != 0 || code[EI_CLASS] != ELFCLASS64 || h->e_machine != ELF_AMDGPU) return HIP_INVALID_IMAGE;
+    if (memcmp(code, ELFMAG, SELFMAG) != 0 || code[EI_CLASS] != ELFCLASS64 || h->e_machine != ELF_AMDGPU)
+        return HIP_INVALID_IMAGE;
     if (strcmp(target_of(h), devices[dev].arch) != 0) return HIP_NO_BINARY_FOR_GPU;
     module *m = calloc(1, sizeof *m);
     if (!m) return HIP_OUT_OF_MEMORY;
@@ -107,8 +108,9 @@ hip_error run_launch(int dev, const launch *l) {
     if (fault == FAULT_SKIP) return HIP_SUCCESS;
     if (fault == FAULT_FAIL) return break_device(dev, HIP_LAUNCH_FAILURE, "kernel %s fails as it was told to", name);
     if (fault == FAULT_FLIP) flip_before(dev);
-    const bool ok = emulator_wanted() ? emulator_run(module_emulator_id(l->f->m), l, why, sizeof why)
-                                      : simt_launch(l->f->host, l->grid, l->block, l->args, l->args_bytes, why, sizeof why);
+    const bool ok = emulator_wanted()
+                        ? emulator_run(module_emulator_id(l->f->m), l, why, sizeof why)
+                        : simt_launch(l->f->host, l->grid, l->block, l->args, l->args_bytes, why, sizeof why);
     if (fault == FAULT_FLIP) flip_after(dev);
     if (!ok) return break_device(dev, HIP_LAUNCH_FAILURE, "%s", why);
     check_guards(dev, name);

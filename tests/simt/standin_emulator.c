@@ -1,4 +1,4 @@
-/* Launches of the real code objects: with ROCMFORGE_ISA_EMU (a folder with isa_emu.py) set, kernels run in a Python process
+/* Launches of the real code objects: with ROCMFORGE_ISA_EMU (a folder with the emulator, isa_code.py) set, kernels run in a Python process
  * (isa_worker.py) that interprets AMD's instructions. Device and pinned memory is one mapping at the same address in both
  * processes; requests go over a socket pair, one at a time. The process is begun with the first use and ends with the socket. */
 #include "standin_own.h"
@@ -46,7 +46,8 @@ static bool map_memory(void) {
     if (memory_fd >= 0) return true;
     memory_fd = memfd_create("standin", MFD_CLOEXEC);
     if (memory_fd < 0 || ftruncate(memory_fd, (off_t)MEMORY_BYTES)) return false;
-    void *at = mmap(MEMORY_AT, MEMORY_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED_NOREPLACE, memory_fd, 0);
+    void *at = mmap(MEMORY_AT, MEMORY_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED_NOREPLACE,
+                    memory_fd, 0);
     gaps[0] = (gap){0, MEMORY_BYTES};
     n_gaps = 1;
     return at == MEMORY_AT;
@@ -108,7 +109,8 @@ static bool spawn(int theirs) {
     const char *python = getenv("ROCMFORGE_ISA_PYTHON"), *folder = getenv("ROCMFORGE_ISA_EMU");
     char command[4096];
     pid_t pid;
-    snprintf(command, sizeof command, "exec \"$0\" \"$1\" \"$2\" %d %d %zu %zu", theirs, memory_fd, (size_t)MEMORY_AT, MEMORY_BYTES);
+    snprintf(command, sizeof command, "exec \"$0\" \"$1\" \"$2\" %d %d %zu %zu", theirs, memory_fd, (size_t)MEMORY_AT,
+             MEMORY_BYTES);
     const char *const argv[] = {"sh", "-c", command, python ? python : "python3", RF_ISA_WORKER, folder, NULL};
     fcntl(theirs, F_SETFD, 0);
     fcntl(memory_fd, F_SETFD, 0);
@@ -160,7 +162,8 @@ bool emulator_load(const void *code, size_t n_bytes, const char *arch, uint32_t 
 bool emulator_run(uint32_t id, const launch *l, char *why, size_t why_bytes) {
     char line[512];
     if (!begin_worker(why, why_bytes)) return false;
-    snprintf(line, sizeof line, "{\"run\": %u, \"kernel\": \"%s\", \"grid\": [%u, %u, %u], \"block\": %u, \"bytes\": %zu}\n", id, l->f->name,
-             l->grid[0], l->grid[1], l->grid[2], l->block, l->args_bytes);
+    snprintf(line, sizeof line,
+             "{\"run\": %u, \"kernel\": \"%s\", \"grid\": [%u, %u, %u], \"block\": %u, \"bytes\": %zu}\n", id,
+             l->f->name, l->grid[0], l->grid[1], l->grid[2], l->block, l->args_bytes);
     return ask(l->f->name, line, l->args, l->args_bytes, why, why_bytes);
 }

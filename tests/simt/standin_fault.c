@@ -73,7 +73,8 @@ launch_fault fault_of_launch(const char *kernel) {
         fault *f = &faults[i];
         if (!strcmp(f->kind, "slow")) usleep((useconds_t)f->at);
         if (!strcmp(f->kind, "lost") && f->seen++ >= f->at) found = FAULT_FAIL;
-        if (strcmp(f->kind, "launch") != 0 || (strcmp(f->name, "*") != 0 && strcmp(f->name, kernel) != 0) || !due(f)) continue;
+        if (strcmp(f->kind, "launch") != 0 || (strcmp(f->name, "*") != 0 && strcmp(f->name, kernel) != 0) || !due(f))
+            continue;
         found = !strcmp(f->what, "skip") ? FAULT_SKIP : !strcmp(f->what, "fail") ? FAULT_FAIL : FAULT_FLIP;
     }
     return found;
@@ -81,7 +82,8 @@ launch_fault fault_of_launch(const char *kernel) {
 
 copy_fault fault_of_copy(void) {
     for (int i = 0; i < n_faults; i++)
-        if (!strcmp(faults[i].kind, "copy") && due(&faults[i])) return !strcmp(faults[i].what, "short") ? COPY_SHORT : COPY_STALE;
+        if (!strcmp(faults[i].kind, "copy") && due(&faults[i]))
+            return !strcmp(faults[i].what, "short") ? COPY_SHORT : COPY_STALE;
     return COPY_WELL;
 }
 

@@ -51,8 +51,8 @@ typedef struct stream {
 } stream;
 
 typedef struct event {
-    stream *s;                /* where it was recorded last */
-    uint64_t recorded, done;  /* turns */
+    stream *s;               /* where it was recorded last */
+    uint64_t recorded, done; /* turns */
     double ms;
     int n_users; /* the handle and operations in queues */
 } event;
@@ -130,7 +130,8 @@ static hip_error run_copy(int dev, const op *o) {
 
 static hip_error run_fill(int dev, const op *o) {
     if (!is_device_memory(o->u.fill.to, o->u.fill.n_bytes))
-        return break_device(dev, HIP_ILLEGAL_ADDRESS, "a fill of %zu bytes whose memory is freed or too small", o->u.fill.n_bytes);
+        return break_device(dev, HIP_ILLEGAL_ADDRESS, "a fill of %zu bytes whose memory is freed or too small",
+                            o->u.fill.n_bytes);
     memset(o->u.fill.to, o->u.fill.byte, o->u.fill.n_bytes);
     return HIP_SUCCESS;
 }
@@ -213,7 +214,8 @@ static hip_error copy(const char *name, hip_stream h, void *to, const void *from
     hip_error rc = begin(name, s);
     if (rc || !n) return rc;
     const bool devices_fit = (to == host || is_device_memory(to, n)) && (from == host || is_device_memory(from, n));
-    if (!devices_fit) return break_device(s->dev, HIP_INVALID_VALUE, "%s of %zu bytes: not all of it is memory of a device", name, n);
+    if (!devices_fit)
+        return break_device(s->dev, HIP_INVALID_VALUE, "%s of %zu bytes: not all of it is memory of a device", name, n);
     if (host) rc = host_side(s, host, n, &now);
     if (rc) return rc;
     op *o = append(list_of(s), OP_COPY);
@@ -277,11 +279,13 @@ hip_error hipMemsetD8Async(void *to, unsigned char byte, size_t n_bytes, hip_str
     return rc;
 }
 
-static hip_error check_launch(const stream *s, const function *f, const uint32_t grid[3], const uint32_t lanes[3], void **params) {
+static hip_error check_launch(const stream *s, const function *f, const uint32_t grid[3], const uint32_t lanes[3],
+                              void **params) {
     const uint64_t threads = (uint64_t)grid[0] * lanes[0];
     if (!f || module_device(f->m) != s->dev) return HIP_INVALID_HANDLE;
     if (!params || !params[0]) return HIP_INVALID_VALUE;
-    if (!grid[0] || !grid[1] || !grid[2] || !lanes[0] || lanes[1] != 1 || lanes[2] != 1) return HIP_INVALID_CONFIGURATION;
+    if (!grid[0] || !grid[1] || !grid[2] || !lanes[0] || lanes[1] != 1 || lanes[2] != 1)
+        return HIP_INVALID_CONFIGURATION;
     if (grid[1] > 65535 || grid[2] > 65535 || threads > UINT32_MAX) return HIP_INVALID_CONFIGURATION;
     return lanes[0] > simt_max_threads(f->host) ? HIP_INVALID_VALUE : HIP_SUCCESS;
 }
@@ -299,7 +303,8 @@ hip_error hipModuleLaunchKernel(hip_function k, unsigned grid_x, unsigned grid_y
     if (!rc) {
         launch *l = aligned_alloc(_Alignof(launch), sizeof *l);
         if (!l) abort();
-        *l = (launch){.f = f, .grid = {grid_x, grid_y, grid_z}, .block = block_x, .args_bytes = simt_args_bytes(f->host)};
+        *l = (launch){
+            .f = f, .grid = {grid_x, grid_y, grid_z}, .block = block_x, .args_bytes = simt_args_bytes(f->host)};
         memcpy(l->args, params[0], l->args_bytes);
         append(list_of(s), OP_LAUNCH)->u.l = l;
         rc = queued(s);

@@ -84,9 +84,9 @@ int main(void) {
         return 77;
     }
     struct CMUnitTest tests[] = {
-        {"gfx1100", test_arch, NULL, NULL, (void *)(uintptr_t)"gfx1100"},
-        {"gfx1201", test_arch, NULL, NULL, (void *)(uintptr_t)"gfx1201"},
-        {"gfx942", test_arch, NULL, NULL, (void *)(uintptr_t)"gfx942"},
+        {"gfx1100", test_arch, NULL, NULL, (void *)(uintptr_t) "gfx1100"},
+        {"gfx1201", test_arch, NULL, NULL, (void *)(uintptr_t) "gfx1201"},
+        {"gfx942", test_arch, NULL, NULL, (void *)(uintptr_t) "gfx942"},
     };
     return cmocka_run_group_tests_name("emulator", tests, NULL, NULL);
 }

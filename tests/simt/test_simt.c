@@ -5,7 +5,8 @@
 
 static char why[1024];
 
-static int launch(const char *kernel, unsigned wave, unsigned n_blocks, unsigned block, const int32_t *in, int32_t *out, uint32_t n) {
+static int launch(const char *kernel, unsigned wave, unsigned n_blocks, unsigned block, const int32_t *in, int32_t *out,
+                  uint32_t n) {
     const simt_test_args a = {.in = (uintptr_t)in, .out = (uintptr_t)out, .n = n};
     const unsigned grid[3] = {n_blocks, 1, 1};
     return standin_launch(kernel, wave, grid, block, &a, sizeof a, why, sizeof why);
@@ -55,16 +56,20 @@ static void check_caught(const char *kernel, unsigned wave, const char *const *w
 static void test_wrong_kernels(void **state) {
     (void)state;
     for (unsigned wave = 32; wave <= 64; wave += 32) {
-        check_caught("simt_wrong_returned", wave,
-                     (const char *[]){"block (0, 0, 0)", "lanes 32-47 wait in team_xor", "lanes 48-63 have returned", NULL});
-        check_caught("simt_wrong_place", wave, (const char *[]){"is at team_xor", "others of its group wait in team_xor", NULL});
-        check_caught("simt_wrong_barrier", wave, (const char *[]){"lanes 0-31 have returned", "lanes 32-63 wait in barrier", NULL});
+        check_caught(
+            "simt_wrong_returned", wave,
+            (const char *[]){"block (0, 0, 0)", "lanes 32-47 wait in team_xor", "lanes 48-63 have returned", NULL});
+        check_caught("simt_wrong_place", wave,
+                     (const char *[]){"is at team_xor", "others of its group wait in team_xor", NULL});
+        check_caught("simt_wrong_barrier", wave,
+                     (const char *[]){"lanes 0-31 have returned", "lanes 32-63 wait in barrier", NULL});
         check_caught("simt_wrong_mix", wave, (const char *[]){"wait in team_get", "wait in barrier", NULL});
         check_caught("simt_wrong_operand", wave, (const char *[]){"gives 32", "team_xor", NULL});
     }
     check_caught("simt_wrong_tile", 64, (const char *[]){"lanes 32-63 wait in wave_show tile", NULL});
     int32_t out[64];
-    assert_int_equal(launch("simt_wrong_tile", 32, 1, 64, NULL, out, 0), 0); /* after all those failures it still runs */
+    assert_int_equal(launch("simt_wrong_tile", 32, 1, 64, NULL, out, 0),
+                     0); /* after all those failures it still runs */
 }
 
 static void test_race_shows(void **state) {

@@ -224,14 +224,27 @@ static void wrong_kernel(void) {
     assert_int_equal(d->alloc(d, 0, 16, &s.in, &e), ERR_GPU_CALL); /* it stays broken */
 }
 
+static void outside(void) {
+    sums s;
+    open_with("gfx1100:1GiB", NULL);
+    make_sums(&s);
+    s.a.n = 4;
+    s.l.grid[0] = 1;
+    s.l.block = 64;
+    assert_int_equal(d->launch(d, 0, kernel("simt_wrong_outside", 0x41), &s.l, stream, &e), OK);
+    assert_int_equal(d->stream_wait(d, 0, stream, &e), ERR_GPU_CALL);
+    assert_non_null(strstr(standin_reason(), "after simt_wrong_outside: written behind a buffer of 20 bytes"));
+}
+
 static void wrong_code(void) {
     gpu_module m;
     gpu_kernel k;
     Elf64_Ehdr h = {.e_ident = {0x7f, 'E', 'L', 'F', ELFCLASS64}, .e_machine = 224, .e_flags = 0x36};
     open_with("gfx1100:1GiB", NULL);
     assert_int_equal(d->module_load(d, 0, &h, sizeof h, &m, &e), ERR_GPU_ARCH);
-    assert_int_equal(d->module_load(d, 0, "not an ELF file, but as long as the header of one is: text, text, text", 70, &m, &e),
-                     ERR_GPU_CALL);
+    assert_int_equal(
+        d->module_load(d, 0, "not an ELF file, but as long as the header of one is: text, text, text", 70, &m, &e),
+        ERR_GPU_CALL);
     h.e_flags = 0x41;
     assert_int_equal(d->module_load(d, 0, &h, sizeof h, &m, &e), OK);
     assert_int_equal(d->kernel_find(d, 0, m, "no_such_kernel", &k, &e), ERR_GPU_CALL);
@@ -274,8 +287,8 @@ static void fault_hang(void) {
     _exit(1); /* it came back */
 }
 
-/* Runs in a child, whose end by `signal` (0: exit 0) is what is wanted. */
-static void apart(void (*test)(void), int signal) {
+/* Runs in a child, whose end must be this (as waitpid gives it; 0: well). */
+static void apart_ends(void (*test)(void), int wanted) {
     int how = 0;
     fflush(NULL);
     const pid_t child = fork();
@@ -284,13 +297,13 @@ static void apart(void (*test)(void), int signal) {
         _exit(0);
     }
     assert_int_equal(waitpid(child, &how, 0), child);
-    if (signal ? !(WIFSIGNALED(how) && WTERMSIG(how) == signal) : how) fail_msg("the child ended with %#x", (unsigned)how);
+    if (how != wanted) fail_msg("the child ended with %#x instead of %#x", (unsigned)how, (unsigned)wanted);
 }
 
 #define APART(name) \
     static void test_##name(void **state) { \
         (void)state; \
-        apart(name, 0); \
+        apart_ends(name, 0); \
     }
 APART(runs_late)
 APART(graphs)
@@ -312,18 +325,48 @@ APART(fault_malloc)
 APART(fault_init)
 static void test_fault_hang(void **state) {
     (void)state;
-    apart(fault_hang, SIGALRM);
+    apart_ends(fault_hang, SIGALRM);
 }
+
+/* AddressSanitizer sees the write itself, and ends the process. */
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/common_interface_defs.h>
+enum { DEATH_OUTSIDE = 42 };
+static void outside_dies(void) { _exit(DEATH_OUTSIDE); }
+static void test_outside(void **state) {
+    (void)state;
+    __sanitizer_set_death_callback(outside_dies);
+    apart_ends(outside, W_EXITCODE(DEATH_OUTSIDE, 0));
+}
+#else
+static void test_outside(void **state) {
+    (void)state;
+    apart_ends(outside, 0);
+}
+#endif
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_runs_late),    cmocka_unit_test(test_graphs),          cmocka_unit_test(test_events),
-        cmocka_unit_test(test_misuse),       cmocka_unit_test(test_used_after_free), cmocka_unit_test(test_not_pinned),
-        cmocka_unit_test(test_wrong_kernel), cmocka_unit_test(test_wrong_code),      cmocka_unit_test(test_fault_none),
-        cmocka_unit_test(test_fault_flip),   cmocka_unit_test(test_fault_skip),      cmocka_unit_test(test_fault_fail),
-        cmocka_unit_test(test_fault_lost),   cmocka_unit_test(test_fault_stale),     cmocka_unit_test(test_fault_sync),
-        cmocka_unit_test(test_fault_malloc), cmocka_unit_test(test_fault_init),      cmocka_unit_test(test_fault_hang),
+        cmocka_unit_test(test_runs_late),
+        cmocka_unit_test(test_graphs),
+        cmocka_unit_test(test_events),
+        cmocka_unit_test(test_misuse),
+        cmocka_unit_test(test_used_after_free),
+        cmocka_unit_test(test_not_pinned),
+        cmocka_unit_test(test_wrong_kernel),
+        cmocka_unit_test(test_wrong_code),
+        cmocka_unit_test(test_fault_none),
+        cmocka_unit_test(test_fault_flip),
+        cmocka_unit_test(test_fault_skip),
+        cmocka_unit_test(test_fault_fail),
+        cmocka_unit_test(test_fault_lost),
+        cmocka_unit_test(test_fault_stale),
+        cmocka_unit_test(test_fault_sync),
+        cmocka_unit_test(test_fault_malloc),
+        cmocka_unit_test(test_fault_init),
+        cmocka_unit_test(test_fault_hang),
         cmocka_unit_test(test_memory_is_counted),
+        cmocka_unit_test(test_outside),
     };
     return cmocka_run_group_tests_name("standin", tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
-/* drive_quant table | decode ID | encode_q8_0 | f16 | bf16 | to_f16: standard input to standard output, for the Python tests.
- * decode: blocks -> floats; encode_q8_0: floats -> blocks; f16, bf16: halves -> floats; to_f16: floats -> halves. */
+/* drive_quant table | decode ID | encode_q8_0 | encode_q4_0 | f16 | bf16 | to_f16 | to_bf16: standard input to standard output, for the Python tests.
+ * decode: blocks -> floats; encode_*: floats -> blocks; f16, bf16: halves -> floats; to_*: floats -> halves. */
 #include "quant/quant.h"
 
 #include <stdio.h>
@@ -43,6 +43,12 @@ int main(int argc, char **argv) {
     } else if (strcmp(argv[1], "encode_q8_0") == 0) {
         quant_encode_q8_0(out, (const float *)(void *)in, n / 128 * 32);
         size = n / 128 * 34;
+    } else if (strcmp(argv[1], "encode_q4_0") == 0) {
+        quant_encode_q4_0(out, (const float *)(void *)in, n / 128 * 32);
+        size = n / 128 * 18;
+    } else if (strcmp(argv[1], "to_bf16") == 0) {
+        for (size_t i = 0; i < n / 4; i++) ((uint16_t *)out)[i] = f32_to_bf16(((float *)(void *)in)[i]);
+        size = n / 2;
     } else if (strcmp(argv[1], "to_f16") == 0) {
         for (size_t i = 0; i < n / 4; i++) ((uint16_t *)out)[i] = f32_to_f16(((float *)(void *)in)[i]);
         size = n / 2;

@@ -268,13 +268,13 @@ static void test_experts(void **state) {
 
 static void test_cache_types(void **state) {
     (void)state;
-    static const quant_type types[] = {QUANT_F32, QUANT_F16, QUANT_Q8_0};
+    static const quant_type types[] = {QUANT_F32, QUANT_F16, QUANT_Q8_0, QUANT_BF16, QUANT_Q4_0};
     tiny_shape shape = tiny_shape_of("llama", QUANT_Q8_0);
-    for (uint32_t k = 0; k < 3; k++)
-        for (uint32_t v = 0; v < 3; v++) {
+    for (uint32_t k = 0; k < 5; k++)
+        for (uint32_t v = 0; v < 5; v++) {
             setting set = plain();
             set.type_k = types[k], set.type_v = types[v];
-            if (k != v && k != (v + 1) % 3) continue;
+            if (k != v && k != (v + 1) % 5) continue;
             check_shape(&shape, set);
         }
 }

@@ -6,6 +6,7 @@
 #include "backend/cpu/cpu_ops.h"
 #include "backend/cpu/rope_table.h"
 #include "base/rng.h"
+#include "kv/kv.h"
 
 enum { MAX_N = 304, PAD = 32 };
 
@@ -413,9 +414,11 @@ static void expect_decoded(const float *got, size_t stride, const float *x, quan
     memcpy(want, x, d * sizeof *x);
     if (type == QUANT_F16)
         for (uint32_t i = 0; i < d; i++) want[i] = f16_to_f32(f32_to_f16(x[i]));
-    if (type == QUANT_Q8_0) {
-        quant_encode_q8_0(block, x, d);
-        quant_lookup(QUANT_Q8_0)->decode(want, block, d);
+    if (type == QUANT_BF16)
+        for (uint32_t i = 0; i < d; i++) want[i] = bf16_to_f32(f32_to_bf16(x[i]));
+    if (type == QUANT_Q8_0 || type == QUANT_Q4_0) {
+        (type == QUANT_Q8_0 ? quant_encode_q8_0 : quant_encode_q4_0)(block, x, d);
+        quant_lookup(type)->decode(want, block, d);
     }
     for (uint32_t i = 0; i < d; i++) assert_true(same_bits(want[i], got[i * stride]));
 }
@@ -424,7 +427,6 @@ static void expect_decoded(const float *got, size_t stride, const float *x, quan
 static void check_cache(const cpu_ops *o, quant_type type, uint32_t d) {
     static float x[64 * 256], back[16 * 256 + 2 * PAD];
     static unsigned char codes[64 * 256 * 4 + 64], scales[64 * 8 * 2];
-    size_t size = type == QUANT_F32 ? 4 : type == QUANT_F16 ? 2 : 1;
     for (int is_k = 0; is_k < 2; is_k++) {
         fill(x, 64 * d, FILL_PLAIN);
         memset(codes, 0xa5, sizeof codes);
@@ -432,10 +434,11 @@ static void check_cache(const cpu_ops *o, quant_type type, uint32_t d) {
             uint32_t slot = i * 37 % 64;
             (is_k ? kv_store_k : kv_store_v)(codes, scales, type, d, slot, x + (size_t)slot * d);
         }
-        for (size_t i = 64 * d * size; i < sizeof codes; i++) assert_int_equal(codes[i], 0xa5);
+        for (size_t i = kv_code_bytes(type, 64 * (size_t)d); i < sizeof codes; i++) assert_int_equal(codes[i], 0xa5);
         for (uint32_t g = 0; g < 4; g++) {
             put_canaries(back, 16 * d + 2 * PAD);
-            o->kv_load(back + PAD, codes + g * 16 * d * size, scales + g * (d / 32) * 16 * 2, type, d, is_k);
+            o->kv_load(back + PAD, codes + kv_code_bytes(type, g * 16 * (size_t)d), scales + g * (d / 32) * 16 * 2,
+                       type, d, is_k);
             expect_canaries(back, PAD, "kv_load", d);
             expect_canaries(back + PAD + 16 * d, PAD, "kv_load", d);
             for (uint32_t j = 0; j < 16; j++)
@@ -448,8 +451,12 @@ static void cache_of_tier(void) {
     for (uint32_t d = 1; d <= 256; d += d < 40 ? 1 : 13) {
         check_cache(&tier_ops, QUANT_F32, d);
         check_cache(&tier_ops, QUANT_F16, d);
+        check_cache(&tier_ops, QUANT_BF16, d);
     }
-    for (uint32_t d = 32; d <= 256; d += 32) check_cache(&tier_ops, QUANT_Q8_0, d);
+    for (uint32_t d = 32; d <= 256; d += 32) {
+        check_cache(&tier_ops, QUANT_Q8_0, d);
+        check_cache(&tier_ops, QUANT_Q4_0, d);
+    }
 }
 
 static void test_cache(void **state) {
@@ -458,6 +465,8 @@ static void test_cache(void **state) {
     check_cache(&ref, QUANT_F32, 64);
     check_cache(&ref, QUANT_F16, 72);
     check_cache(&ref, QUANT_Q8_0, 96);
+    check_cache(&ref, QUANT_BF16, 40);
+    check_cache(&ref, QUANT_Q4_0, 96);
     each_tier(cache_of_tier);
 }
 
@@ -492,8 +501,6 @@ static void poison(attn_case *c, uint32_t from, uint32_t to) {
     }
 }
 
-static size_t value_size(quant_type type) { return type == QUANT_F32 ? 4 : type == QUANT_F16 ? 2 : 1; }
-
 /* Stores keys and values in these types; the floats become what the cache gives back. Unseen ones stay not a number. */
 static void store_case(attn_case *c, quant_type type_k, quant_type type_v) {
     float row[AT_D];
@@ -505,10 +512,10 @@ static void store_case(attn_case *c, quant_type type_k, quant_type type_v) {
     }
     for (uint32_t j = 0; j < AT_KEYS; j += 16) {
         if (type_k)
-            ref.kv_load(c->k + (size_t)j * c->d_k, c->k_codes + j * c->d_k * value_size(type_k),
+            ref.kv_load(c->k + (size_t)j * c->d_k, c->k_codes + kv_code_bytes(type_k, j * c->d_k),
                         c->k_scales + j * (c->d_k / 32), type_k, c->d_k, true);
         if (type_v)
-            ref.kv_load(c->v + (size_t)j * c->d_v, c->v_codes + j * c->d_v * value_size(type_v),
+            ref.kv_load(c->v + (size_t)j * c->d_v, c->v_codes + kv_code_bytes(type_v, j * c->d_v),
                         c->v_scales + j * (c->d_v / 32), type_v, c->d_v, false);
     }
 }
@@ -533,8 +540,8 @@ static void run_chunk(const cpu_ops *o, attn_case *c, uint32_t chunk, float *m, 
     attn_chunk_args args = {.d_k = c->d_k, .d_v = c->d_v, .scale = c->scale, .softcap = c->softcap, .n_q = n};
     for (uint32_t g = least / 16; g * 16 < most; g++) {
         size_t key = key0 + g * 16;
-        args.k[g] = c->type_k ? (void *)(c->k_codes + key * c->d_k * value_size(c->type_k)) : c->k + key * c->d_k;
-        args.v[g] = c->type_v ? (void *)(c->v_codes + key * c->d_v * value_size(c->type_v)) : c->v + key * c->d_v;
+        args.k[g] = c->type_k ? (void *)(c->k_codes + kv_code_bytes(c->type_k, key * c->d_k)) : c->k + key * c->d_k;
+        args.v[g] = c->type_v ? (void *)(c->v_codes + kv_code_bytes(c->type_v, key * c->d_v)) : c->v + key * c->d_v;
         args.k_scales[g] = c->k_scales + key * (c->d_k / 32);
         args.v_scales[g] = c->v_scales + key * (c->d_v / 32);
     }
@@ -609,14 +616,15 @@ static void check_stored(uint32_t n_q, uint32_t d_k, uint32_t d_v, quant_type ty
 }
 
 static void stored_of_tier(void) {
-    static const quant_type types[] = {QUANT_F32, QUANT_F16, QUANT_Q8_0};
+    static const quant_type types[] = {QUANT_F32, QUANT_F16, QUANT_Q8_0, QUANT_BF16, QUANT_Q4_0};
     for (uint32_t n_q = 1; n_q <= 13; n_q += n_q < 7 ? 1 : 6)
-        for (int k = 0; k < 3; k++)
-            for (int v = 0; v < 3; v++)
+        for (int k = 0; k < 5; k++)
+            for (int v = 0; v < 5; v++)
                 for (uint32_t d = 32; d <= AT_D; d += 32) {
                     uint32_t odd = d - 7;
                     check_stored(n_q, d, 192 - d, types[k], types[v]);
-                    if (k != 2 && v != 2) check_stored(n_q, odd, odd, types[k], types[v]);
+                    if (!kv_has_scales(types[k]) && !kv_has_scales(types[v]))
+                        check_stored(n_q, odd, odd, types[k], types[v]);
                 }
 }
 

@@ -14,6 +14,7 @@ static void test_layout_is_as_drawn(void **state) {
         {QUANT_F32, QUANT_F32, 4096, 4096, 4096 + 2048, 4096 + 2048},
         {QUANT_F16, QUANT_F16, 2048, 2048, 2048 + 1024, 2048 + 1024},
         {QUANT_Q8_0, QUANT_Q8_0, 1024, 1024 + 64, 1024 + 64 + 512, 1024 + 64 + 512 + 64},
+        {QUANT_Q4_0, QUANT_BF16, 512, 512 + 64, 512 + 64 + 1024, 512 + 64 + 1024},
         {QUANT_Q8_0, QUANT_F16, 1024, 1024 + 64, 1024 + 64 + 1024, 1024 + 64 + 1024},
     };
     for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
@@ -35,16 +36,17 @@ static void test_layout_is_as_drawn(void **state) {
 /* Whatever the sizes: parts are aligned, large enough and do not overlap. */
 static void test_parts_never_overlap(void **state) {
     (void)state;
-    static const quant_type types[] = {QUANT_F32, QUANT_F16, QUANT_Q8_0};
-    static const size_t quarter_bytes[] = {16, 8, 4};
+    static const quant_type types[] = {QUANT_F32, QUANT_F16, QUANT_Q8_0, QUANT_Q4_0, QUANT_BF16};
+    static const size_t quarter_bytes[] = {16, 8, 4, 2, 8};
     for (uint64_t i = 0; i < 3000; i++) {
         kv_layer layer[3];
-        size_t a = rng_u64(1, 8 * i) % 3, b = rng_u64(1, 8 * i + 1) % 3;
+        size_t a = rng_u64(1, 8 * i) % 5, b = rng_u64(1, 8 * i + 1) % 5;
+        bool scales_k = kv_has_scales(types[a]), scales_v = kv_has_scales(types[b]);
         for (uint32_t k = 0; k < 3; k++) {
             uint64_t r = rng_u64(2, 8 * i + k);
             uint32_t d_k = 1 + (uint32_t)(r >> 8) % 300, d_v = 1 + (uint32_t)(r >> 24) % 300;
             layer[k] = (kv_layer){
-                .n_kv_head = 1 + (uint32_t)r % 9, .d_k = a == 2 ? d_k * 32 : d_k, .d_v = b == 2 ? d_v * 32 : d_v};
+                .n_kv_head = 1 + (uint32_t)r % 9, .d_k = scales_k ? d_k * 32 : d_k, .d_v = scales_v ? d_v * 32 : d_v};
         }
         uint32_t tokens = 16u << rng_u64(3, i) % 3, n_pages = 1 + (uint32_t)(rng_u64(4, i) % 50);
         kv_layout l = {layer, 3, tokens, n_pages, types[a], types[b], 0, 0};
@@ -54,9 +56,9 @@ static void test_parts_never_overlap(void **state) {
         for (uint32_t k = 0; k < 3; k++) {
             const kv_layer *y = &layer[k];
             size_t k_codes = (size_t)tokens * y->d_k * quarter_bytes[a] / 4,
-                   k_sc = a == 2 ? tokens * (y->d_k / 32) * 2 : 0;
+                   k_sc = scales_k ? tokens * (y->d_k / 32) * 2 : 0;
             size_t v_codes = (size_t)tokens * y->d_v * quarter_bytes[b] / 4,
-                   v_sc = b == 2 ? tokens * (y->d_v / 32) * 2 : 0;
+                   v_sc = scales_v ? tokens * (y->d_v / 32) * 2 : 0;
             assert_true(y->k_scales >= k_codes && y->v >= y->k_scales + k_sc && y->v_scales >= y->v + v_codes);
             assert_true(y->head_bytes >= y->v_scales + v_sc);
             assert_int_equal((y->k_scales | y->v | y->v_scales | y->head_bytes | y->offset) % 64, 0);
@@ -79,7 +81,7 @@ static void test_layout_names_what_it_refuses(void **state) {
     } bad[] = {
         {{.n_kv_head = 1, .d_k = 48, .d_v = 32}, 16, 1, QUANT_Q8_0, QUANT_F32, ERR_UNSUPPORTED, "48"},
         {{.n_kv_head = 1, .d_k = 32, .d_v = 80}, 16, 1, QUANT_F32, QUANT_Q8_0, ERR_UNSUPPORTED, "80"},
-        {{.n_kv_head = 1, .d_k = 32, .d_v = 32}, 16, 1, QUANT_Q4_0, QUANT_F32, ERR_UNSUPPORTED, "Q4_0"},
+        {{.n_kv_head = 1, .d_k = 32, .d_v = 32}, 16, 1, QUANT_Q4_1, QUANT_F32, ERR_UNSUPPORTED, "Q4_1"},
         {{.n_kv_head = 1, .d_k = 32, .d_v = 32}, 16, 1, QUANT_F32, QUANT_Q4_K, ERR_UNSUPPORTED, "Q4_K"},
         {{.n_kv_head = 1, .d_k = 32, .d_v = 32}, 24, 1, QUANT_F32, QUANT_F32, ERR_RANGE, "24"},
         {{.n_kv_head = 1, .d_k = 32, .d_v = 32}, 16, 0, QUANT_F32, QUANT_F32, ERR_RANGE, "without pages"},

@@ -93,8 +93,6 @@ static uint32_t find_queries(const attn_job *j, const unit *u, uint32_t key0, ch
     return n;
 }
 
-static size_t code_size(quant_type t) { return t == QUANT_F32 ? 4 : t == QUANT_F16 ? 2 : 1; }
-
 /* Group g of the chunk, as the cache stores it. */
 static void point_at_group(const attn_job *j, const unit *u, uint32_t key0, uint32_t g, attn_chunk_args *a) {
     const cpu_backend *c = j->c;
@@ -103,8 +101,8 @@ static void point_at_group(const attn_job *j, const unit *u, uint32_t key0, uint
     uint32_t page = c->in->page_table[c->in->seq[u->tok0]][pos / c->kv->page_tokens];
     const uint8_t *head = c->kv_block + page * c->kv->page_bytes + kv->offset + u->head * kv->head_bytes;
     size_t ke = (size_t)slot * kv->d_k, ve = (size_t)slot * kv->d_v; /* values before this group */
-    a->k[g] = head + ke * code_size(c->kv->type_k);
-    a->v[g] = head + kv->v + ve * code_size(c->kv->type_v);
+    a->k[g] = head + kv_code_bytes(c->kv->type_k, ke);
+    a->v[g] = head + kv->v + kv_code_bytes(c->kv->type_v, ve);
     a->k_scales[g] = head + kv->k_scales + ke / 32 * 2;
     a->v_scales[g] = head + kv->v_scales + ve / 32 * 2;
 }

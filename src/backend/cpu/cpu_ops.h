@@ -44,13 +44,13 @@ typedef void (*linear_panel_fn)(float *acc, const uint8_t *panel, uint32_t k, co
                                 uint32_t n_col);
 
 /* Queries of one kv head against one chunk of at most 64 keys, by groups of 16: K as [d_k][16], V as [16][d_v]. They are
- * f32, or as the cache stores them: f16, or q8_0 codes with their scales (kv/kv.h). Few queries (ATTN_DIRECT) had better
+ * f32, or as the cache stores them: f16, bf16, or q8_0 and q4_0 codes with their scales (kv/kv.h). Few queries (ATTN_DIRECT) had better
  * read the cache as it is; for many it pays to convert it once with kv_load. The bits are the same. */
 typedef struct {
     const void *k[ATTN_CHUNK / 16]; /* groups that no query sees may be NULL */
     const void *v[ATTN_CHUNK / 16];
-    const void *k_scales[ATTN_CHUNK / 16], *v_scales[ATTN_CHUNK / 16]; /* q8_0 only */
-    quant_type type_k, type_v;                                         /* F32 (0), F16, Q8_0 */
+    const void *k_scales[ATTN_CHUNK / 16], *v_scales[ATTN_CHUNK / 16]; /* q8_0, q4_0 */
+    quant_type type_k, type_v;                                         /* F32 (0), F16, BF16, Q8_0, Q4_0 */
     uint32_t d_k, d_v;
     float scale, softcap; /* score = dot * scale, then softcap * tanh(score / softcap) if softcap > 0 */
     uint32_t n_q;

@@ -6,6 +6,14 @@
 
 #include <assert.h>
 
+/* Value i of a group of q8_0 or q4_0 as an integer: of keys, i = dimension * 16 + key. */
+static int code_at(const void *codes, quant_type type, size_t i, bool is_k) {
+    if (type == QUANT_Q8_0) return ((const int8_t *)codes)[i];
+    assert(type == QUANT_Q4_0);
+    size_t d = is_k ? i / 16 : i, at = is_k ? d / 2 * 16 + i % 16 : i / 2;
+    return (((const uint8_t *)codes)[at] >> (d % 2 * 4) & 15) - 8;
+}
+
 /* Codes of 16 keys: K [d][16] with scales [d / 32][16], V [16][d] with scales [16][d / 32]. */
 void kv_load_ref(float *dst, const void *codes, const void *scales, quant_type type, uint32_t d, bool is_k) {
     size_t n = (size_t)d * 16;
@@ -14,33 +22,32 @@ void kv_load_ref(float *dst, const void *codes, const void *scales, quant_type t
         return;
     }
     const uint16_t *h = codes, *s = scales;
-    if (type == QUANT_F16) {
-        for (size_t i = 0; i < n; i++) dst[i] = f16_to_f32(h[i]);
+    if (type == QUANT_F16 || type == QUANT_BF16) {
+        for (size_t i = 0; i < n; i++) dst[i] = type == QUANT_F16 ? f16_to_f32(h[i]) : bf16_to_f32(h[i]);
         return;
     }
-    assert(type == QUANT_Q8_0);
-    const int8_t *q = codes;
     for (size_t i = 0; i < n; i++) {
         size_t at = is_k ? i / 16 / 32 * 16 + i % 16 : i / 32;
-        dst[i] = (float)q[i] * f16_to_f32(s[at]);
+        dst[i] = (float)code_at(codes, type, i, is_k) * f16_to_f32(s[at]);
     }
 }
 
-/* Value i of a group, whose q8_0 scale is number `scale`. */
-static float stored_at(const void *codes, const void *scales, quant_type type, size_t i, size_t scale) {
+/* Value i of a group, whose scale, if it has one, is number `scale`. */
+static float stored_at(const void *codes, const void *scales, quant_type type, size_t i, size_t scale, bool is_k) {
     if (type == QUANT_F32) return ((const float *)codes)[i];
     if (type == QUANT_F16) return f16_to_f32(((const uint16_t *)codes)[i]);
-    assert(type == QUANT_Q8_0);
-    return (float)((const int8_t *)codes)[i] * f16_to_f32(((const uint16_t *)scales)[scale]);
+    if (type == QUANT_BF16) return bf16_to_f32(((const uint16_t *)codes)[i]);
+    return (float)code_at(codes, type, i, is_k) * f16_to_f32(((const uint16_t *)scales)[scale]);
 }
 
 static float key_at(const attn_chunk_args *a, uint32_t j, uint32_t i) {
-    return stored_at(a->k[j / 16], a->k_scales[j / 16], a->type_k, (size_t)i * 16 + j % 16, i / 32 * 16 + j % 16);
+    return stored_at(a->k[j / 16], a->k_scales[j / 16], a->type_k, (size_t)i * 16 + j % 16, i / 32 * 16 + j % 16, true);
 }
 
 static float value_at(const attn_chunk_args *a, uint32_t j, uint32_t d) {
     size_t row = j % 16;
-    return stored_at(a->v[j / 16], a->v_scales[j / 16], a->type_v, row * a->d_v + d, row * (a->d_v / 32) + d / 32);
+    return stored_at(a->v[j / 16], a->v_scales[j / 16], a->type_v, row * a->d_v + d, row * (a->d_v / 32) + d / 32,
+                     false);
 }
 
 static float score_of(const attn_chunk_args *a, const float *q, uint32_t j) {

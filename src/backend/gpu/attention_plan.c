@@ -12,7 +12,7 @@ static void add_tiles(attention_lists *l, attn_tile_of *tile, uint32_t tok, uint
 }
 
 void attention_plan(attention_lists *l, attn_single *single, attn_tile_of *tile, uint32_t n_tok, const uint32_t *seq,
-                    const int32_t *pos, uint32_t group, uint32_t max_states) {
+                    const int32_t *pos, const uint32_t *first_page, uint32_t group, uint32_t max_states) {
     *l = (attention_lists){0};
     for (uint32_t t = 0, end; t < n_tok; t = end) {
         for (end = t + 1; end < n_tok && seq[end] == seq[t];) end++;
@@ -22,7 +22,7 @@ void attention_plan(attention_lists *l, attn_single *single, attn_tile_of *tile,
             continue;
         }
         for (uint32_t i = t; i < end; i++, l->n_states += chunks)
-            single[l->n_singles++] = (attn_single){.tok = i, .first_state = l->n_states};
+            single[l->n_singles++] = (attn_single){i, l->n_states, (uint32_t)pos[i], first_page[seq[i]]};
         if (chunks > l->max_chunks) l->max_chunks = chunks;
     }
 }

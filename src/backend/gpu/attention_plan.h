@@ -15,6 +15,6 @@ typedef struct {
  * max_states, everything else tiles. group: the most query heads a kv head has in any layer; single, tile: room for n_tok
  * entries each. Serves layers with and without window. */
 void attention_plan(attention_lists *l, attn_single *single, attn_tile_of *tile, uint32_t n_tok, const uint32_t *seq,
-                    const int32_t *pos, uint32_t group, uint32_t max_states);
+                    const int32_t *pos, const uint32_t *first_page, uint32_t group, uint32_t max_states);
 
 #endif

@@ -158,8 +158,8 @@ static uint32_t run_end(const step_input *in, uint32_t t) {
 
 /* Tokens that stand alone, while there is memory for their states, are taken one by one; runs in tiles. Counts with lists
  * NULL. */
-static void list_work(const gpu_backend *g, gpu_step *s, const step_input *in, attn_single *single,
-                      attn_tile_of *tile) {
+static void list_work(const gpu_backend *g, gpu_step *s, const step_input *in, const uint32_t *first_page,
+                      attn_single *single, attn_tile_of *tile) {
     uint64_t state = 0;
     s->n_single = s->n_tile = s->n_chunks = 0;
     for (uint32_t t = 0, end; t < in->n_tok; t = end) {
@@ -167,7 +167,9 @@ static void list_work(const gpu_backend *g, gpu_step *s, const step_input *in, a
         uint64_t need = (uint64_t)(end - t) * chunks_of(in->pos[end - 1]);
         if (end - t <= GPU_SINGLE_RUN && state + need <= g->states) {
             for (uint32_t i = t; i < end; i++, s->n_single++) {
-                if (single) single[s->n_single] = (attn_single){i, (uint32_t)state};
+                if (single)
+                    single[s->n_single] =
+                        (attn_single){i, (uint32_t)state, (uint32_t)in->pos[i], first_page[in->seq[i]]};
                 state += chunks_of(in->pos[i]);
                 if (chunks_of(in->pos[i]) > s->n_chunks) s->n_chunks = chunks_of(in->pos[i]);
             }
@@ -219,11 +221,12 @@ static void fill(gpu_backend *g, gpu_step *s, const step_input *in) {
     fill_u32(h, s->at[STEP_POS], in->pos, in->n_tok, s->n_tok, 0);
     fill_u32(h, s->at[STEP_SEQ], in->seq, in->n_tok, s->n_tok, ATTN_NONE);
     fill_u32(h, s->at[STEP_OUT_ROW], in->out_row, in->n_out, s->n_out, 0);
-    fill_pages(g, in, (uint32_t *)(void *)(h + s->at[STEP_FIRST_PAGE]), (uint32_t *)(void *)(h + s->at[STEP_PAGE]));
+    uint32_t *first_page = (uint32_t *)(void *)(h + s->at[STEP_FIRST_PAGE]);
+    fill_pages(g, in, first_page, (uint32_t *)(void *)(h + s->at[STEP_PAGE]));
     uint32_t n_chunks = s->n_chunks;
-    list_work(g, s, in, single, (attn_tile_of *)(void *)(h + s->at[STEP_TILE]));
+    list_work(g, s, in, first_page, single, (attn_tile_of *)(void *)(h + s->at[STEP_TILE]));
     if (s->padded) {
-        for (; s->n_single < s->n_tok; s->n_single++) single[s->n_single] = (attn_single){ATTN_NONE, 0};
+        for (; s->n_single < s->n_tok; s->n_single++) single[s->n_single] = (attn_single){.tok = ATTN_NONE};
         s->n_chunks = n_chunks;
     }
     for (uint32_t i = 0; i < g->n_tables; i++)
@@ -250,7 +253,7 @@ static bool may_pad(const gpu_backend *g, const gpu_step *s, const step_input *i
 status gpu_step_begin(gpu_backend *g, const step_input *in, err *e) {
     gpu_step *s = &g->now;
     *s = (gpu_step){.n_tok = in->n_tok, .n_out = in->n_out, .tile_tok = g->tile_tok};
-    list_work(g, s, in, NULL, NULL);
+    list_work(g, s, in, NULL, NULL, NULL);
     s->padded = may_pad(g, s, in);
     if (s->padded) {
         s->n_tok = s->n_out = min_u32(bucket(in->n_tok), min_u32(g->p->max_tok, g->p->max_out));

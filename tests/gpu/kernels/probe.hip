@@ -9,7 +9,7 @@ struct probe_args {
 };
 
 /* A loop of two 16-byte loads and four dot products: 16 weights of a byte a round. */
-KERNEL(probe_vec_q8_0, probe_args, 256) {
+KERNEL(probe_vec1_q8_0, probe_args, 256) {
     const word4 *w = a.w + block_x() * a.n + thread_x(), *x = a.x + thread_x();
     int32_t sum = 0;
     for (uint32_t i = 0; i < a.n; i += 256) {

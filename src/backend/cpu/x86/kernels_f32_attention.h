@@ -31,15 +31,33 @@ INLINE void tile_ranges(attn_tile *t, const attn_chunk_args *a, uint32_t q0, int
     t->all_hi = max_u32(t->all_hi, t->all_lo);
 }
 
-/* Sixteen keys' value of one dimension, at element i of their group. */
-INLINE lanes load_keys(const void *codes, quant_type type, size_t i, lanes scale) {
-    if (type == QUANT_F32) return lanes_load((const float *)codes + i);
-    if (type == QUANT_F16) return lanes_load_f16((const uint16_t *)codes + i);
-    return lanes_mul(lanes_load_i8((const int8_t *)codes + i), scale);
+/* --- sixteen stored values -------------------------------------------------------------------------------------------- */
+INLINE lanes load_q8_0(const int8_t *p) { return lanes_of_i8(_mm_loadu_si128((const __m128i *)p)); }
+
+/* Half bytes as codes around 0: of each byte one, or both in turn of eight bytes. */
+INLINE __m128i centred(__m128i nibbles) { return _mm_sub_epi8(nibbles, _mm_set1_epi8(8)); }
+INLINE lanes load_q4_0_keys(const uint8_t *p, bool high) {
+    __m128i c = _mm_loadu_si128((const __m128i *)p);
+    return lanes_of_i8(centred(_mm_and_si128(high ? _mm_srli_epi16(c, 4) : c, _mm_set1_epi8(15))));
+}
+INLINE lanes load_q4_0_values(const uint8_t *p) {
+    __m128i c = _mm_loadl_epi64((const __m128i *)p), low = _mm_set1_epi8(15);
+    return lanes_of_i8(centred(_mm_unpacklo_epi8(_mm_and_si128(c, low), _mm_and_si128(_mm_srli_epi16(c, 4), low))));
 }
 
+/* Sixteen keys' value of dimension d of their group. */
+INLINE lanes load_keys(const void *codes, quant_type type, size_t d, lanes scale) {
+    if (type == QUANT_F32) return lanes_load((const float *)codes + d * 16);
+    if (type == QUANT_F16) return lanes_load_f16((const uint16_t *)codes + d * 16);
+    if (type == QUANT_BF16) return lanes_load_bf16((const uint16_t *)codes + d * 16);
+    if (type == QUANT_Q8_0) return lanes_mul(load_q8_0((const int8_t *)codes + d * 16), scale);
+    return lanes_mul(load_q4_0_keys((const uint8_t *)codes + d / 2 * 16, d % 2), scale);
+}
+
+INLINE bool has_scales(quant_type type) { return type == QUANT_Q8_0 || type == QUANT_Q4_0; }
+
 /* Raw dot products of n_q queries with the groups of keys from `first` on, n_g at once. Past the last group that is seen, the
- * last one is computed again: its scores land where nobody looks. q8_0 has scales of their own for 32 dimensions each. */
+ * last one is computed again: its scores land where nobody looks. q8_0 and q4_0 have scales for 32 dimensions each. */
 INLINE void score_groups(attn_tile *t, const attn_chunk_args *a, quant_type type, uint32_t q0, int n_q, uint32_t first,
                          int n_g) {
     lanes acc[TILE_ACC], kv[4], scale[4];
@@ -52,11 +70,11 @@ INLINE void score_groups(attn_tile *t, const attn_chunk_args *a, quant_type type
     }
     for (int i = 0; i < n_q; i++) q[i] = a->q[q0 + (uint32_t)i];
     for (int i = 0; i < n_q * n_g; i++) acc[i] = lanes_zero();
-    const size_t step = type == QUANT_Q8_0 ? 32 : a->d_k;
+    const size_t step = has_scales(type) ? 32 : a->d_k;
     for (size_t d = 0, end = step; d < a->d_k; end += step) {
-        for (int g = 0; type == QUANT_Q8_0 && g < n_g; g++) scale[g] = lanes_load_f16(s[g] + d / 32 * 16);
+        for (int g = 0; has_scales(type) && g < n_g; g++) scale[g] = lanes_load_f16(s[g] + d / 32 * 16);
         for (; d < end; d++) {
-            for (int g = 0; g < n_g; g++) kv[g] = load_keys(k[g], type, d * 16, scale[g]);
+            for (int g = 0; g < n_g; g++) kv[g] = load_keys(k[g], type, d, scale[g]);
             for (int i = 0; i < n_q; i++) {
                 lanes qv = lanes_set1(q[i][d]);
                 for (int g = 0; g < n_g; g++) acc[i * n_g + g] = lanes_fma(qv, kv[g], acc[i * n_g + g]);
@@ -121,9 +139,16 @@ INLINE lanes load_value(const attn_chunk_args *a, quant_type type, uint32_t j, s
         memcpy(last, (const uint16_t *)group + i, left * sizeof *last);
         return lanes_load_f16(last);
     }
+    if (type == QUANT_BF16 && left == 16) return lanes_load_bf16((const uint16_t *)group + i);
+    if (type == QUANT_BF16) {
+        uint16_t last[16] = {0};
+        memcpy(last, (const uint16_t *)group + i, left * sizeof *last);
+        return lanes_load_bf16(last);
+    }
     const uint16_t *scales = a->v_scales[j / 16]; /* d_v is a multiple of 32: left is 16 */
     lanes scale = lanes_set1(_cvtsh_ss(scales[row * (a->d_v / 32) + d / 32]));
-    return lanes_mul(lanes_load_i8((const int8_t *)group + i), scale);
+    if (type == QUANT_Q4_0) return lanes_mul(load_q4_0_values((const uint8_t *)group + i / 2), scale);
+    return lanes_mul(load_q8_0((const int8_t *)group + i), scale);
 }
 
 /* Outputs [at, at + 16 * n_v) of the tile, the last vector only `left` wide, added up over the keys. */
@@ -149,6 +174,10 @@ INLINE void output_tile(const attn_tile *t, const attn_chunk_args *a, uint32_t q
         add_values(acc, t, a, QUANT_F32, q0, n_q, at, n_v, left);
     else if (a->type_v == QUANT_F16)
         add_values(acc, t, a, QUANT_F16, q0, n_q, at, n_v, left);
+    else if (a->type_v == QUANT_BF16)
+        add_values(acc, t, a, QUANT_BF16, q0, n_q, at, n_v, left);
+    else if (a->type_v == QUANT_Q4_0)
+        add_values(acc, t, a, QUANT_Q4_0, q0, n_q, at, n_v, left);
     else
         add_values(acc, t, a, QUANT_Q8_0, q0, n_q, at, n_v, left);
     for (int i = 0; i < n_q * n_v; i++) { /* merged into the running state */
@@ -172,6 +201,10 @@ INLINE void score_tile(attn_tile *t, const attn_chunk_args *a, uint32_t q0, int 
             score_groups(t, a, QUANT_F32, q0, n_q, g, n);
         else if (a->type_k == QUANT_F16)
             score_groups(t, a, QUANT_F16, q0, n_q, g, n);
+        else if (a->type_k == QUANT_BF16)
+            score_groups(t, a, QUANT_BF16, q0, n_q, g, n);
+        else if (a->type_k == QUANT_Q4_0)
+            score_groups(t, a, QUANT_Q4_0, q0, n_q, g, n);
         else
             score_groups(t, a, QUANT_Q8_0, q0, n_q, g, n);
     }
@@ -223,19 +256,20 @@ static void attn_merge_lanes(float *m, float *l, float *o, const float *m2, cons
 }
 
 /* --- the cache ------------------------------------------------------------------------------------------------------------ */
-static void load_k_q8_0(float *dst, const int8_t *codes, const uint16_t *scales, uint32_t d) {
+INLINE void load_scaled_keys(float *dst, const void *codes, const uint16_t *scales, quant_type type, uint32_t d) {
     for (uint32_t b = 0; b < d / 32; b++) {
         lanes scale = lanes_load_f16(scales + b * 16);
         for (size_t i = (size_t)b * 32; i < (size_t)b * 32 + 32; i++)
-            lanes_store(dst + i * 16, lanes_mul(lanes_load_i8(codes + i * 16), scale));
+            lanes_store(dst + i * 16, load_keys(codes, type, i, scale));
     }
 }
 
-static void load_v_q8_0(float *dst, const int8_t *codes, const uint16_t *scales, uint32_t d) {
-    for (size_t b = 0; b < (size_t)d / 32 * 16; b++) {
-        lanes scale = lanes_set1(_cvtsh_ss(scales[b]));
-        lanes_store(dst + b * 32, lanes_mul(lanes_load_i8(codes + b * 32), scale));
-        lanes_store(dst + b * 32 + 16, lanes_mul(lanes_load_i8(codes + b * 32 + 16), scale));
+INLINE void load_scaled_values(float *dst, const void *codes, const uint16_t *scales, quant_type type, uint32_t d) {
+    const int8_t *q8 = codes;
+    const uint8_t *q4 = codes;
+    for (size_t i = 0; i < (size_t)d * 16; i += 16) {
+        lanes c = type == QUANT_Q8_0 ? load_q8_0(q8 + i) : load_q4_0_values(q4 + i / 2);
+        lanes_store(dst + i, lanes_mul(c, lanes_set1(_cvtsh_ss(scales[i / 32]))));
     }
 }
 
@@ -245,10 +279,16 @@ static void kv_load_lanes(float *dst, const void *codes, const void *scales, qua
         memcpy(dst, codes, (size_t)d * 16 * sizeof *dst);
     else if (type == QUANT_F16)
         for (size_t i = 0; i < (size_t)d * 16; i += 16) lanes_store(dst + i, lanes_load_f16(h + i));
+    else if (type == QUANT_BF16)
+        for (size_t i = 0; i < (size_t)d * 16; i += 16) lanes_store(dst + i, lanes_load_bf16(h + i));
+    else if (type == QUANT_Q8_0 && is_k)
+        load_scaled_keys(dst, codes, scales, QUANT_Q8_0, d);
+    else if (type == QUANT_Q8_0)
+        load_scaled_values(dst, codes, scales, QUANT_Q8_0, d);
     else if (is_k)
-        load_k_q8_0(dst, codes, scales, d);
+        load_scaled_keys(dst, codes, scales, QUANT_Q4_0, d);
     else
-        load_v_q8_0(dst, codes, scales, d);
+        load_scaled_values(dst, codes, scales, QUANT_Q4_0, d);
 }
 
 #endif

@@ -107,8 +107,7 @@ INLINE lanes lanes_load_bf16(const void *p) {
     const __m128i *h = p;
     return (lanes){widen_bf16(_mm_loadu_si128(h)), widen_bf16(_mm_loadu_si128(h + 1))};
 }
-INLINE lanes lanes_load_i8(const int8_t *p) {
-    __m128i c = _mm_loadu_si128((const __m128i *)p);
+INLINE lanes lanes_of_i8(__m128i c) {
     return (lanes){_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(c)),
                    _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(c, 8)))};
 }

@@ -62,9 +62,7 @@ INLINE lanes lanes_load_f16(const void *p) { return _mm512_cvtph_ps(_mm256_loadu
 INLINE lanes lanes_load_bf16(const void *p) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p)), 16));
 }
-INLINE lanes lanes_load_i8(const int8_t *p) {
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
-}
+INLINE lanes lanes_of_i8(__m128i c) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(c)); }
 
 /* --- across lanes ----------------------------------------------------------------------------------------------------- */
 INLINE __m128 lanes_fold4(lanes a) { /* s[i] + s[i+8], then i + 4: the tree's first two levels */

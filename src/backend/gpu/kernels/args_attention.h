@@ -72,9 +72,10 @@ typedef struct {
     uint32_t n_head, n_rot, neox;                                  /* n_head: of q, whose heads have d_k values */
 } kv_append_args;
 
-/* A token that attention_split computes: its states begin at state number first_state. */
+/* A token that attention_split computes: its states begin at state number first_state. pos and first_page as the step's arrays
+ * have them: one load instead of four that wait for each other. */
 typedef struct {
-    uint32_t tok, first_state;
+    uint32_t tok, first_state, pos, first_page;
 } attn_single;
 
 /* Tokens tok0 .. tok0 + n_tok of one sequence, in ascending position, that attention_tile computes together. */

@@ -59,11 +59,12 @@ typedef struct {
 } linear_expert_args;
 
 /* Launch of the vector kernels: linear_vec1_<type> (one column), linear_vec4_<type> (up to 4 a block), linear_vec1_expert_.
- * Grid: x: of every part, its rows by LINEAR_VEC_ROWS (quantised) or LINEAR_VEC_FLOAT_ROWS (F32, F16, BF16), rounded up,
- * added; y: columns by 1 or by 4, rounded up; experts: n_tok * n_used. Block: LINEAR_VEC1_THREADS, LINEAR_VEC4_THREADS;
+ * Grid: x: of every part, its rows by LINEAR_VEC_ROWS (vec4: LINEAR_VEC4_ROWS) or LINEAR_VEC_FLOAT_ROWS (F32, F16, BF16), rounded
+ * up, added; y: columns by 1 or by 4, rounded up; experts: n_tok * n_used. Block: LINEAR_VEC1_THREADS, LINEAR_VEC4_THREADS;
  * the float ones LINEAR_VEC1_THREADS always. */
 enum {
     LINEAR_VEC_ROWS = 8,
+    LINEAR_VEC4_ROWS = 16,
     LINEAR_VEC_FLOAT_ROWS = 16,
     LINEAR_VEC1_THREADS = 128,
     LINEAR_VEC4_THREADS = 256

@@ -4,7 +4,8 @@
  *
  * A launch: block = the form's threads, grid[0] = tiles of columns, grid[1] = tiles of rows of all parts (each part begins a
  * tile of its own), grid[2] = 1. With experts the tiles of columns are at most linear_mat_expert_tiles; blocks past what
- * `first` says do nothing. x rows and x_stride are multiples of 16 bytes. */
+ * `first` says do nothing. x rows and x_stride are multiples of 16 bytes, all of x less
+ * than 4 GiB. */
 #ifndef ROCMFORGE_BACKEND_GPU_KERNELS_ARGS_LINEAR_MAT_H
 #define ROCMFORGE_BACKEND_GPU_KERNELS_ARGS_LINEAR_MAT_H
 

@@ -118,55 +118,87 @@ DEVICE void put_values(split_shared *s, const split_load &r, const attention_arg
         s->scales[(team_in_block() * KV_GROUP + i * 8) * 4 + lane_in_team()] = r.v_scales[i];
 }
 
-/* Two neighbouring stored values, the pair number i of `codes`. */
-template <int TYPE> DEVICE void unpack2(float v[2], const void *codes, uint32_t i) {
-    if constexpr (TYPE == KV_F32) {
-        const word2 w = ((const word2 *)codes)[i];
+/* Two neighbouring stored values: as they come, and as floats but for their scale. A byte becomes a float by way of 2^23, whose
+ * last bits count units. */
+template <int TYPE> DEVICE word2 load2(const void *codes, uint32_t i) {
+    if constexpr (TYPE == KV_F32)
+        return ((const word2 *)codes)[i];
+    else if constexpr (TYPE == KV_Q8_0)
+        return (word2){((const uint16_t *)codes)[i] ^ 0x8080u, 0};
+    else if constexpr (TYPE == KV_Q4_0) {
+        const uint32_t two = ((const uint8_t *)codes)[i];
+        return (word2){(two & 15) | two >> 4 << 8, 0};
+    } else
+        return (word2){((const uint32_t *)codes)[i], 0};
+}
+
+/* The same of two neighbouring keys, dimension d: q4_0 has two dimensions in a byte. */
+template <int TYPE> DEVICE word2 load_keys2(const uint8_t *k, uint32_t d) {
+    if constexpr (TYPE == KV_Q4_0)
+        return (word2){((const uint16_t *)k)[d / 2 * 8] >> (d % 2 * 4) & 0x0f0fu, 0};
+    else
+        return load2<TYPE>(k, d * 8);
+}
+
+template <int TYPE> DEVICE void unpack2(float v[2], word2 w) {
+    if constexpr (TYPE == KV_F32)
         v[0] = as_float(w[0]), v[1] = as_float(w[1]);
-    } else if constexpr (TYPE == KV_F16) {
-        const uint32_t w = ((const uint32_t *)codes)[i];
-        v[0] = low_f16(w), v[1] = high_f16(w);
-    } else if constexpr (TYPE == KV_BF16) {
-        const uint32_t w = ((const uint32_t *)codes)[i];
-        v[0] = as_float(w << 16), v[1] = as_float(w & 0xffff0000u);
-    } else if constexpr (TYPE == KV_Q8_0) {
-        const uint16_t w = ((const uint16_t *)codes)[i];
-        v[0] = (float)(int8_t)w, v[1] = (float)(int8_t)(w >> 8);
+    else if constexpr (TYPE == KV_F16)
+        v[0] = low_f16(w[0]), v[1] = high_f16(w[0]);
+    else if constexpr (TYPE == KV_BF16)
+        v[0] = as_float(w[0] << 16), v[1] = as_float(w[0] & 0xffff0000u);
+    else if constexpr (TYPE == KV_Q8_0) {
+        v[0] = as_float(0x4b000000u | (w[0] & 255)) - 8388736.0f;
+        v[1] = as_float(0x4b000000u | w[0] >> 8) - 8388736.0f;
     } else {
-        const uint8_t w = ((const uint8_t *)codes)[i];
-        v[0] = (float)((w & 15) - 8), v[1] = (float)((w >> 4) - 8);
+        v[0] = as_float(0x4b000000u | (w[0] & 255)) - 8388616.0f;
+        v[1] = as_float(0x4b000000u | w[0] >> 8) - 8388616.0f;
     }
 }
 
-/* One slice's part of the dot products. q: [H][d_k rounded up to 4], at dimension d0. */
+/* M dimensions from d on. q: [H][row] */
+template <int TYPE, int H, int M>
+DEVICE void score_steps(float acc[H / 4][2], const uint8_t *k, const float *q, uint32_t row, uint32_t d,
+                        const float scale[2]) {
+    constexpr int N = H / 4;
+    word2 w[M];
+    float x[N][M];
+    UNROLL
+    for (int u = 0; u < M; u++) w[u] = load_keys2<TYPE>(k, d + u);
+    UNROLL
+    for (int h = 0; h < N; h++) UNROLL
+    for (int u = 0; u < M; u++) x[h][u] = q[h * row + d + u];
+    UNROLL
+    for (int u = 0; u < M; u++) {
+        float v[2];
+        unpack2<TYPE>(v, w[u]);
+        UNROLL
+        for (int i = 0; i < 2; i++) {
+            if (has_scales<TYPE>()) v[i] = v[i] * scale[i];
+            UNROLL
+            for (int h = 0; h < N; h++) acc[h][i] = fma32(x[h][u], v[i], acc[h][i]);
+        }
+    }
+}
+
+/* One slice's part of the dot products. q: [H][row], at the slice's first dimension. */
 template <int TYPE, int H>
 DEVICE void add_scores(float acc[H / 4][2], const split_shared *s, const float *q, uint32_t row, uint32_t n_d) {
-    constexpr int N = H / 4;
     const uint32_t lane = lane_in_team(), group = lane / 8, pair = lane % 8;
-    const uint8_t *k = (const uint8_t *)s->slice + group * KEY_GROUP_BYTES;
+    const uint8_t *k =
+        (const uint8_t *)s->slice + group * KEY_GROUP_BYTES + pair * (TYPE == KV_Q4_0 ? 2 : code_bytes<TYPE>(2));
     const uint16_t *scales = s->scales + group * (SLICE_D / KV_SCALED) * KV_GROUP + pair * 2;
     float scale[2] = {1.0f, 1.0f};
-    for (uint32_t d = 0; d < n_d; d += 4) {
+    uint32_t d = 0;
+    q += team_in_block() * (H / 4) * row;
+    for (; d + 8 <= n_d; d += 8) {
         if (has_scales<TYPE>() && d % KV_SCALED == 0) {
             scale[0] = from_f16(scales[d / KV_SCALED * KV_GROUP]);
             scale[1] = from_f16(scales[d / KV_SCALED * KV_GROUP + 1]);
         }
-        word4 w[N];
-        UNROLL
-        for (int h = 0; h < N; h++) w[h] = *(const word4 *)&q[(team_in_block() * N + h) * row + d];
-        UNROLL
-        for (uint32_t u = 0; u < 4; u++) {
-            if (d + u >= n_d) continue; /* only of sizes that are no multiple of 4 */
-            float v[2];
-            unpack2<TYPE>(v, k, (d + u) * 8 + pair);
-            UNROLL
-            for (int i = 0; i < 2; i++) {
-                if (has_scales<TYPE>()) v[i] = v[i] * scale[i];
-                UNROLL
-                for (int h = 0; h < N; h++) acc[h][i] = fma32(as_float(w[h][u]), v[i], acc[h][i]);
-            }
-        }
+        score_steps<TYPE, H, 8>(acc, k, q, row, d, scale);
     }
+    for (; d < n_d; d++) score_steps<TYPE, H, 1>(acc, k, q, row, d, scale);
 }
 
 template <int H>
@@ -175,6 +207,8 @@ DEVICE void add_scores_any(float acc[H / 4][2], const split_shared *s, uint32_t 
     switch (type) {
     case KV_F32: add_scores<KV_F32, H>(acc, s, q, row, n_d); break;
     case KV_F16: add_scores<KV_F16, H>(acc, s, q, row, n_d); break;
+    case KV_BF16: add_scores<KV_BF16, H>(acc, s, q, row, n_d); break;
+    case KV_Q4_0: add_scores<KV_Q4_0, H>(acc, s, q, row, n_d); break;
     case KV_Q8_0: add_scores<KV_Q8_0, H>(acc, s, q, row, n_d); break;
     default: break;
     }
@@ -204,23 +238,41 @@ DEVICE void split_weights(const split_chunk &c, float *p, float *m_out, float *l
     if (r == 0 && h < n_heads) m_out[h] = m, l_out[h] = part;
 }
 
+/* M keys from number j of the slice on. p: [key of the slice][H] at this thread's heads. */
+template <int TYPE, int H, int M>
+DEVICE void value_steps(float acc[H / 2][2], const split_shared *s, const float *p, uint32_t j) {
+    constexpr int N = H / 2;
+    const uint32_t pair = thread_x() % 64;
+    word2 w[M];
+    float x[M][N], scale[M];
+    UNROLL
+    for (int u = 0; u < M; u++) {
+        w[u] = load2<TYPE>(s->slice, (j + u) * (SLICE_D / 2) + pair);
+        if (has_scales<TYPE>()) scale[u] = from_f16(s->scales[(j + u) * (SLICE_D / KV_SCALED) + pair / 16]);
+        UNROLL
+        for (int h = 0; h < N; h++) x[u][h] = as_float(((const word2 *)&p[(j + u) * H])[h / 2][h % 2]);
+    }
+    UNROLL
+    for (int u = 0; u < M; u++) {
+        float v[2];
+        unpack2<TYPE>(v, w[u]);
+        UNROLL
+        for (int i = 0; i < 2; i++) {
+            if (has_scales<TYPE>()) v[i] = v[i] * scale[u];
+            UNROLL
+            for (int h = 0; h < N; h++) acc[h][i] = fma32(x[u][h], v[i], acc[h][i]);
+        }
+    }
+}
+
 /* Keys j .. end of a slice that begins at key j0; thread: outputs 2 i, 2 i + 1 of the slice, i = thread % 64. */
 template <int TYPE, int H>
 DEVICE void add_values(float acc[H / 2][2], const split_shared *s, const float *p, uint32_t j0, uint32_t j,
                        uint32_t end) {
-    constexpr int N = H / 2;
-    const uint32_t pair = thread_x() % 64, h0 = thread_x() / 64 * N;
-    _Pragma("unroll 8") for (; j < end; j++) {
-        float v[2];
-        unpack2<TYPE>(v, s->slice, (j - j0) * (SLICE_D / 2) + pair);
-        const float scale = has_scales<TYPE>() ? from_f16(s->scales[(j - j0) * 4 + pair / 16]) : 1.0f;
-        UNROLL
-        for (int i = 0; i < 2; i++) {
-            if (has_scales<TYPE>()) v[i] = v[i] * scale;
-            UNROLL
-            for (int h = 0; h < N; h++) acc[h][i] = fma32(p[j * H + h0 + h], v[i], acc[h][i]);
-        }
-    }
+    p += j0 * H + thread_x() / 64 * (H / 2);
+    if (end <= j) return;
+    for (j -= j0, end -= j0; j + 8 <= end; j += 8) value_steps<TYPE, H, 8>(acc, s, p, j);
+    for (; j < end; j++) value_steps<TYPE, H, 1>(acc, s, p, j);
 }
 
 template <int H>
@@ -229,6 +281,8 @@ DEVICE void add_values_any(float acc[H / 2][2], const split_shared *s, uint32_t 
     switch (type) {
     case KV_F32: add_values<KV_F32, H>(acc, s, p, j0, j, end); break;
     case KV_F16: add_values<KV_F16, H>(acc, s, p, j0, j, end); break;
+    case KV_BF16: add_values<KV_BF16, H>(acc, s, p, j0, j, end); break;
+    case KV_Q4_0: add_values<KV_Q4_0, H>(acc, s, p, j0, j, end); break;
     case KV_Q8_0: add_values<KV_Q8_0, H>(acc, s, p, j0, j, end); break;
     default: break;
     }
@@ -320,15 +374,14 @@ DEVICE void split_values(const attention_args &a, const split_chunk &c, split_sh
 template <int H> DEVICE void split_block(const attention_args &a, split_shared *s, float *q, float *p) {
     const attn_single one = a.single[block_z()];
     if (one.tok == ATTN_NONE) return;
-    const uint32_t seq = a.kv.seq[one.tok], pos = (uint32_t)a.kv.pos[one.tok];
-    const uint32_t last = a.last ? (uint32_t)a.last[seq] : pos, from = first_seen(a.window, pos);
+    const uint32_t last = a.last ? (uint32_t)a.last[a.kv.seq[one.tok]] : one.pos, from = first_seen(a.window, one.pos);
     const uint32_t first = from / ATTN_KEYS, number = block_x();
     if (number >= last / ATTN_KEYS + 1 - first) return;
     const uint32_t group = a.n_head / a.kv.n_kv_head, parts = (group + H - 1) / H, part = block_y() % parts;
     split_chunk c;
     c.head = block_y() / parts;
     const uint32_t head0 = c.head * group + part * H, n_heads = min32(H, group - part * H);
-    c.first_page = a.kv.first_page[seq];
+    c.first_page = one.first_page;
     c.key0 = (first + number) * ATTN_KEYS;
     c.lo = from > c.key0 ? from - c.key0 : 0;
     c.hi = min32(last + 1 - c.key0, ATTN_KEYS);
@@ -349,21 +402,21 @@ template <int H> DEVICE void split_block(const attention_args &a, split_shared *
 KERNEL(attention_split_h4, attention_args, ATTN_SPLIT_THREADS) {
     SHARED split_shared s;
     SHARED float __attribute__((aligned(16))) q[ATTN_SPLIT_D * 4];
-    SHARED float p[ATTN_KEYS * 4];
+    SHARED float __attribute__((aligned(16))) p[ATTN_KEYS * 4];
     split_block<4>(a, &s, q, p);
 }
 
 KERNEL(attention_split_h8, attention_args, ATTN_SPLIT_THREADS) {
     SHARED split_shared s;
     SHARED float __attribute__((aligned(16))) q[ATTN_SPLIT_D * 8];
-    SHARED float p[ATTN_KEYS * 8];
+    SHARED float __attribute__((aligned(16))) p[ATTN_KEYS * 8];
     split_block<8>(a, &s, q, p);
 }
 
 KERNEL(attention_split_wide, attention_args, ATTN_SPLIT_THREADS) {
     SHARED split_shared s;
     SHARED float __attribute__((aligned(16))) q[ATTN_MAX_D * 8];
-    SHARED float p[ATTN_KEYS * 8];
+    SHARED float __attribute__((aligned(16))) p[ATTN_KEYS * 8];
     split_block<8>(a, &s, q, p);
 }
 
@@ -484,7 +537,7 @@ KERNEL(attention_merge, attention_args, ATTN_MERGE_THREADS) {
     j.at_o = gpu_attn_state_o(a.n_head) + ((uint64_t)head * a.kv.d_v + d0) * 4;
     j.n_head = a.n_head, j.head = head;
     j.n_d = min32(ATTN_MERGE_D, a.kv.d_v - d0);
-    j.n = last / ATTN_KEYS + 1 - first_seen(a.window, pos) / ATTN_KEYS;
+    j.n = last / ATTN_KEYS + 1 - first_seen(a.window, one.pos) / ATTN_KEYS;
     j.wide = j.n_d == ATTN_MERGE_D && j.at_o % 16 == 0;
     merge_sum sum = merge_chunks(j, &s);
     if (a.sinks) { /* one more key without a value */

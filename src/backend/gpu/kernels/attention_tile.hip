@@ -38,8 +38,15 @@ struct tile_job {
     uint32_t chunk, end;             /* chunks that any query sees */
 };
 
-/* Eight values as floats, each with its scale or all with one. */
+/* Eight values as floats, but for their scales. */
 template <int TYPE> DEVICE void read8(float v[8], const uint8_t *p) { unpack8<TYPE>(v, load8<TYPE>(p)); }
+
+/* The half bytes at `shift` of eight bytes. */
+DEVICE void read_keys_q4_0(float v[8], const uint8_t *p, uint32_t shift) {
+    const word2 w = *(const word2 *)p;
+    UNROLL
+    for (int i = 0; i < 8; i++) v[i] = (float)((int)(w[i / 4] >> (i % 4 * 8 + shift) & 15) - 8);
+}
 
 /* Dimensions d0 .. of a chunk's keys that stand in seen groups. Thread: 8 keys of one dimension. */
 template <int TYPE>
@@ -50,7 +57,10 @@ DEVICE void stage_keys(tile_shared *s, const attention_args &a, const tile_job &
     uint32_t slot;
     const uint8_t *page = kv_page(a.kv, t.first_page, t.head, key0 + group * KV_GROUP, &slot);
     float v[8];
-    read8<TYPE>(v, page + code_bytes<TYPE>(slot * a.kv.d_k + (d0 + d) * KV_GROUP + oct % 2 * 8));
+    if constexpr (TYPE == KV_Q4_0) /* a byte: two dimensions of one key */
+        read_keys_q4_0(v, page + slot * a.kv.d_k / 2 + (d0 + d) / 2 * KV_GROUP + oct % 2 * 8, d % 2 * 4);
+    else
+        read8<TYPE>(v, page + code_bytes<TYPE>(slot * a.kv.d_k + (d0 + d) * KV_GROUP + oct % 2 * 8));
     if (has_scales<TYPE>()) {
         float scale[8];
         const uint32_t block = slot / KV_GROUP * (a.kv.d_k / KV_SCALED) + d0 / KV_SCALED;
@@ -67,6 +77,8 @@ DEVICE void stage_keys_any(tile_shared *s, const attention_args &a, const tile_j
     switch (a.kv.type_k) {
     case KV_F32: stage_keys<KV_F32>(s, a, t, d0, lo, hi); break;
     case KV_F16: stage_keys<KV_F16>(s, a, t, d0, lo, hi); break;
+    case KV_BF16: stage_keys<KV_BF16>(s, a, t, d0, lo, hi); break;
+    case KV_Q4_0: stage_keys<KV_Q4_0>(s, a, t, d0, lo, hi); break;
     case KV_Q8_0: stage_keys<KV_Q8_0>(s, a, t, d0, lo, hi); break;
     default: break;
     }
@@ -111,6 +123,8 @@ DEVICE void stage_values_any(tile_shared *s, const attention_args &a, const tile
     switch (a.kv.type_v) {
     case KV_F32: stage_values<KV_F32>(to, a, t, page, slot); break;
     case KV_F16: stage_values<KV_F16>(to, a, t, page, slot); break;
+    case KV_BF16: stage_values<KV_BF16>(to, a, t, page, slot); break;
+    case KV_Q4_0: stage_values<KV_Q4_0>(to, a, t, page, slot); break;
     case KV_Q8_0: stage_values<KV_Q8_0>(to, a, t, page, slot); break;
     default: break;
     }

@@ -43,18 +43,35 @@ DEVICE int8_t encode_q8_0(float x, uint16_t *scale) {
     return finite ? (int8_t)round_away(x * inverse) : 0;
 }
 
+/* The same of quant_encode_q4_0. */
+DEVICE uint32_t encode_q4_0(float x, uint16_t *scale) {
+    const uint32_t bits = team_amax(x);
+    uint32_t first = (as_bits(x) & 0x7fffffffu) == bits ? lane_in_team() : TEAM;
+    UNROLL
+    for (uint32_t mask = 16; mask; mask /= 2) first = min32(first, (uint32_t)team_xor((int32_t)first, mask));
+    const bool finite = bits < 0x7f800000u;
+    const float d = team_get_f(x, first) / -8.0f;
+    float inverse = finite && d != 0.0f ? 1.0f / d : 0.0f;
+    if (!(as_float(as_bits(inverse) & 0x7fffffffu) < __builtin_inff())) inverse = 0.0f;
+    *scale = finite ? to_f16(d) : 0x7e00;
+    if (!finite) return 8;
+    const int32_t q = (int32_t)fma32(x, inverse, 8.5f);
+    const int32_t exact = fma32(x, inverse, 8.5f - (float)q) < 0.0f ? q - 1 : q;
+    return exact < 15 ? (uint32_t)exact : 15;
+}
+
 DEVICE uint16_t to_bf16(float x) { /* to nearest even, a NaN made quiet */
     const uint32_t u = as_bits(x);
     if ((u & 0x7fffffffu) > 0x7f800000u) return (uint16_t)(u >> 16 | 64);
     return (uint16_t)((u + 0x7fffu + (u >> 16 & 1)) >> 16);
 }
 
-/* Where a token's key or value goes: value i at codes[first + i * step] (in values), scale of block b at
- * scales[scale_first + b * step]. */
+/* Where a token's key or value goes: value i at codes[first + i * step] (in values; of q4_0, value 2i at byte first_half +
+ * i * step), scale of block b at scales[scale_first + b * step]. */
 struct kv_slot {
     uint8_t *codes;
     uint16_t *scales;
-    uint32_t first, scale_first, step;
+    uint32_t first, first_half, scale_first, step;
 };
 
 /* x: [d], in shared or global memory; the whole block works. */
@@ -64,6 +81,16 @@ DEVICE void store_head(const kv_slot &to, uint32_t type, const float *x, uint32_
             const uint32_t i = b * KV_SCALED + lane_in_team();
             uint16_t scale;
             ((int8_t *)to.codes)[to.first + i * to.step] = encode_q8_0(x[i], &scale);
+            if (lane_in_team() == 0) to.scales[to.scale_first + b * to.step] = scale;
+        }
+        return;
+    }
+    if (type == KV_Q4_0) { /* dimensions 2i and 2i + 1 share a byte */
+        for (uint32_t b = team_in_block(); b < d / KV_SCALED; b += KV_APPEND_THREADS / TEAM) {
+            uint16_t scale;
+            const uint32_t code = encode_q4_0(x[b * KV_SCALED + lane_in_team()], &scale);
+            const uint32_t next = (uint32_t)team_xor((int32_t)code, 1), at = b * 16 + lane_in_team() / 2;
+            if (lane_in_team() % 2 == 0) to.codes[to.first_half + at * to.step] = (uint8_t)(code | next << 4);
             if (lane_in_team() == 0) to.scales[to.scale_first + b * to.step] = scale;
         }
         return;
@@ -103,10 +130,15 @@ DEVICE void append_head(const kv_append_args &a, uint32_t tok, uint32_t head, co
     uint32_t slot;
     uint8_t *page = kv_page(a.kv, a.kv.first_page[a.kv.seq[tok]], head, (uint32_t)a.kv.pos[tok], &slot);
     const uint32_t group = slot / KV_GROUP, lane = slot % KV_GROUP;
-    const kv_slot at_k = {page, (uint16_t *)(page + a.kv.k_scales), group * a.kv.d_k * KV_GROUP + lane,
-                          group * (a.kv.d_k / KV_SCALED) * KV_GROUP + lane, KV_GROUP};
-    const kv_slot at_v = {page + a.kv.v, (uint16_t *)(page + a.kv.v_scales), slot * a.kv.d_v,
-                          slot * (a.kv.d_v / KV_SCALED), 1};
+    const uint32_t d_k = a.kv.d_k, d_v = a.kv.d_v;
+    const kv_slot at_k = {page,
+                          (uint16_t *)(page + a.kv.k_scales),
+                          group * d_k * KV_GROUP + lane,
+                          group * (d_k / 2) * KV_GROUP + lane,
+                          group * (d_k / KV_SCALED) * KV_GROUP + lane,
+                          KV_GROUP};
+    const kv_slot at_v = {page + a.kv.v,    (uint16_t *)(page + a.kv.v_scales), slot * d_v,
+                          slot * (d_v / 2), slot * (d_v / KV_SCALED),           1};
     store_head(at_k, a.kv.type_k, rotated, a.kv.d_k);
     store_head(at_v, a.kv.type_v, v, a.kv.d_v);
 }

@@ -34,8 +34,8 @@ DEVICE void float_stage(float_shared &s, const mat_place &p, const linear_mat_ar
     }
     for (uint32_t c = thread_x() / FLOAT_STAGE; c < float_shape::COLS; c += float_shape::THREADS / FLOAT_STAGE) {
         uint32_t slot;
-        const float *x = (const float *)mat_x_row(p, a, c, &slot);
-        s.x[c][at] = x[(uint64_t)slot * p.k + k0 + at];
+        const uint32_t row = mat_x_row(p, a, c, &slot);
+        s.x[c][at] = *(const float *)(p.x + row + (uint64_t)(slot * p.k + k0 + at) * 4);
     }
 }
 

@@ -1,10 +1,10 @@
 /* Quantised linear for few columns: y = W x, weights read once. The device code of linear_vec.hip and its variants.
  *
- * A block of TEAMS teams has eight rows of the weight; a team has R of them, a lane 32 neighbouring values in each step of
- * 1024, four steps (4096 values) a batch, all of whose weights are under way at once. Activations are staged in shared memory, LINEAR_VEC_STAGE values a column at a time.
+ * A team has R rows of the weight and C columns, a lane 32 neighbouring values in each step of 1024. A batch is so many steps
+ * that all its weights are under way at once. Activations are staged in shared memory, a part of k at a time.
  *
  *   integers   each lane: its blocks' sums. K types: added over the 8 lanes of a super-block, by exchanges that leave lane
- *              8 g + 4 p + t with output 2 i + p, super-block 4 t + g of the batch's 16
+ *              8 g + steps * p + t with output i + p, super-block 4 t + g of the batch
  *   chain      every lane writes its blocks' factors to shared memory; lane v of the team runs output v's chain, one or two
  *              fma a block, in ascending k. Blocks past the end are +0 * -0: the identity of a sum.
  *
@@ -15,14 +15,15 @@
 #include "linear_part.h"
 #include "vec_form.h"
 
-enum { VEC_STEPS = 4, VEC_BATCH = VEC_STEPS * TEAM }; /* of a batch: steps, and blocks of 32 values */
-
+enum { VEC_AHEAD = 4 };
 /* C columns, R rows of a team. */
 template <vec_type T, uint32_t R, uint32_t C> struct vec_shared {
     typedef vec_form<T> F;
-    static constexpr uint32_t teams = LINEAR_VEC_ROWS / R, threads = teams * TEAM, outs = R * C;
-    static constexpr uint32_t stage = (C == 1 ? 2 : 1) * VEC_BATCH; /* blocks of 32 values a column */
-    static constexpr uint32_t flush = F::super ? VEC_BATCH / 8 : C == 1 ? 2 * TEAM : TEAM; /* blocks in a chain */
+    static constexpr uint32_t rows = C == 1 ? LINEAR_VEC_ROWS : LINEAR_VEC4_ROWS, teams = rows / R;
+    static constexpr uint32_t threads = teams * TEAM, outs = R * C;
+    static constexpr uint32_t steps = C == 1 ? VEC_AHEAD : 2, batch = steps * TEAM; /* blocks of 32 values */
+    static constexpr uint32_t stage = C == 1 ? 256 : F::super ? 128 : 64;           /* blocks of 32 values a column */
+    static constexpr uint32_t flush = F::super ? batch / 8 : C == 1 ? 2 * TEAM : TEAM; /* blocks in a chain */
     static constexpr uint32_t factors = F::min ? 4 : 2;
     word4 lo[C][stage], hi[C][stage]; /* codes 0-15 and 16-31 of each block */
     int32_t sum[C][stage];
@@ -32,12 +33,12 @@ template <vec_type T, uint32_t R, uint32_t C> struct vec_shared {
 
 /* What a block works on, the same for all its lanes. Pointers to the first of its rows. */
 struct vec_job {
-    gpu_weight w;                             /* planes from the first row on; n_rows: how many there are, at most 8 */
-    const uint8_t *code, *sum, *scale;        /* activations of the first column; x_stride apart */
-    const uint8_t *residual;                  /* 0: none */
+    gpu_weight w;                      /* planes from the first row on; n_rows: how many there are */
+    const uint8_t *code, *sum, *scale; /* activations of the first column; x_stride apart */
+    const uint8_t *residual;           /* 0: none */
     uint8_t *y;
     uint32_t x_stride, residual_stride, y_stride; /* bytes */
-    uint32_t n_blocks, n_cols;                /* of 32 values; columns, at most C */
+    uint32_t n_blocks, n_cols;                    /* of 32 values; columns, at most C */
 };
 
 /* --- activations ---------------------------------------------------------------------------------------------------------- */
@@ -63,8 +64,10 @@ DEVICE void stage_load(vec_stage<T, R, C> &g, const vec_job &j, uint32_t block0)
         g.lo[i] = *(const word4 *)code;
         g.hi[i] = *(const word4 *)(code + 16);
         if constexpr (F::sums) g.sum[i] = *(const int32_t *)(j.sum + column + block * 4);
-        if constexpr (!F::super) g.scale[i] = *(const float *)(j.scale + column + block * 4);
-        else if (block % 8 == 0) g.scale[i] = *(const float *)(j.scale + column + block / 2);
+        if constexpr (!F::super)
+            g.scale[i] = *(const float *)(j.scale + column + block * 4);
+        else if (block % 8 == 0)
+            g.scale[i] = *(const float *)(j.scale + column + block / 2);
     }
 }
 
@@ -78,8 +81,10 @@ DEVICE void stage_store(vec_shared<T, R, C> &s, const vec_stage<T, R, C> &g, con
         s.lo[c][at] = g.lo[i];
         s.hi[c][at] = g.hi[i];
         if constexpr (F::sums) s.sum[c][at] = F::sub16 ? g.sum[i] : (int16_t)g.sum[i] + (g.sum[i] >> 16);
-        if constexpr (!F::super) s.scale[c][at] = g.scale[i];
-        else if (at % 8 == 0) s.scale[c][at / 8] = g.scale[i];
+        if constexpr (!F::super)
+            s.scale[c][at] = g.scale[i];
+        else if (at % 8 == 0)
+            s.scale[c][at / 8] = g.scale[i];
     }
 }
 
@@ -111,51 +116,66 @@ template <vec_type T, uint32_t R, uint32_t C> DEVICE float chain_run(const float
     return acc;
 }
 
-/* Sums of four steps over the eight lanes of a super-block: see the file's head. n: 1, or 2 outputs side by side. */
-template <uint32_t N> DEVICE int32_t spread_sum(const int32_t s[N][VEC_STEPS]) {
-    const uint32_t lane = thread_x();
-    int32_t w[N];
-    UNROLL for (uint32_t i = 0; i < N; i++) {
-        const bool odd = lane & 1, upper = lane & 2;
-        int32_t a = (odd ? s[i][1] : s[i][0]) + team_xor(odd ? s[i][0] : s[i][1], 1);
-        int32_t b = (odd ? s[i][3] : s[i][2]) + team_xor(odd ? s[i][2] : s[i][3], 1);
-        w[i] = (upper ? b : a) + team_xor(upper ? a : b, 2);
+/* Sums of two or four steps over the eight lanes of a super-block, so that every lane is left with another sum: first the
+ * steps are spread over lanes, then N outputs side by side. See the file's head. */
+template <uint32_t STEPS, uint32_t N> DEVICE int32_t spread_sum(const int32_t s[N][STEPS]) {
+    static_assert(STEPS * N <= 8, "a lane for each");
+    int32_t v[STEPS * N];
+    UNROLL for (uint32_t i = 0; i < STEPS * N; i++) v[i] = s[i / STEPS][i % STEPS];
+    UNROLL for (uint32_t mask = 1; mask < 8; mask *= 2) {
+        const bool upper = thread_x() & mask;
+        const uint32_t n = STEPS * N / mask; /* values still to be spread */
+        if (n < 2) {
+            v[0] += team_xor(v[0], mask);
+            continue;
+        }
+        UNROLL for (uint32_t i = 0; i < n / 2; i++) v[i] =
+            (upper ? v[2 * i + 1] : v[2 * i]) + team_xor(upper ? v[2 * i] : v[2 * i + 1], mask);
     }
-    if constexpr (N == 1) return w[0] + team_xor(w[0], 4);
-    else {
-        const bool second = lane & 4;
-        return (second ? w[1] : w[0]) + team_xor(second ? w[0] : w[1], 4);
-    }
+    return v[0];
 }
+
+/* Of a lane after spread_sum<STEPS, N>: its super-block in the batch, and its output. */
+template <uint32_t STEPS> DEVICE uint32_t spread_block() {
+    return (lane_in_team() & (STEPS - 1)) * 4 + (lane_in_team() >> 3);
+}
+template <uint32_t STEPS, uint32_t N> DEVICE uint32_t spread_out() { return (lane_in_team() & 7) / STEPS & (N - 1); }
 
 /* --- a block's rows ------------------------------------------------------------------------------------------------------- */
 
 template <vec_type T, uint32_t R, uint32_t C> struct vec_lane_state {
-    const uint8_t *plane[LINEAR_PLANES]; /* of the batch, the first of the block's rows */
+    typedef vec_shared<T, R, C> S;
+    static constexpr uint32_t side =
+        S::outs < 8 / S::steps ? S::outs : 8 / S::steps; /* outputs side by side in spread_sum */
+    const uint8_t *plane[LINEAR_PLANES];                 /* of the batch, the first of the block's rows */
     vec_place place[R];
-    vec_raw<T> w[R][VEC_STEPS];
-    uint32_t d; /* K types: d and dmin of the lane's own super-block of the batch */
-    float acc;  /* lanes below R * C: the output's chain */
+    vec_raw<T> w[R][S::steps];
+    uint32_t d[R]; /* K types: d and dmin of the lane's own super-block of the batch */
+    float acc;     /* lanes below R * C: the output's chain */
 };
 
-/* d of the super-block that spread_sum leaves with this lane. R 2: of row (lane >> 2 & 1). */
-template <vec_type T, uint32_t R, uint32_t C>
-DEVICE void load_d(vec_lane_state<T, R, C> &l, uint32_t n_super) {
+/* d of the super-block that spread_sum leaves with this lane. C 1: of the lane's row alone. */
+template <vec_type T, uint32_t R, uint32_t C> DEVICE void load_d(vec_lane_state<T, R, C> &l, uint32_t n_super) {
     typedef vec_form<T> F;
-    const uint32_t lane = lane_in_team(), mine = (lane & 3) * 4 + (lane >> 3);
-    const uint32_t row = R == 2 && (lane & 4) ? l.place[R - 1].at[3] : l.place[0].at[3];
-    const uint8_t *d = l.plane[3] + (row + mine * F::scale);
-    l.d = 0;
-    if (mine < n_super) l.d = F::min ? *(const uint32_t *)d : *(const uint16_t *)d;
+    typedef vec_lane_state<T, R, C> L;
+    const uint32_t mine = spread_block<L::S::steps>();
+    UNROLL for (uint32_t r = 0; r < (C == 1 ? 1 : R); r++) {
+        uint32_t row = l.place[r].at[3];
+        if (C == 1 && R == 2 && spread_out<L::S::steps, L::side>()) row = l.place[R - 1].at[3];
+        const uint8_t *d = l.plane[3] + (row + mine * F::scale);
+        l.d[r] = 0;
+        if (mine < n_super) l.d[r] = F::min ? *(const uint32_t *)d : *(const uint16_t *)d;
+    }
 }
 
 /* The batch's weights, n blocks of 32 of them: all under way at once. What is past the end is zeros. */
 template <vec_type T, uint32_t R, uint32_t C> DEVICE void load_batch(vec_lane_state<T, R, C> &l, uint32_t n) {
-    if (n >= VEC_BATCH) {
-        UNROLL for (uint32_t t = 0; t < VEC_STEPS; t++)
-            UNROLL for (uint32_t r = 0; r < R; r++) vec_load<T>(l.w[r][t], l.plane, l.place[r], t * TEAM);
+    typedef vec_shared<T, R, C> S;
+    if (n >= S::batch) {
+        UNROLL for (uint32_t t = 0; t < S::steps; t++) UNROLL for (uint32_t r = 0; r < R; r++)
+            vec_load<T>(l.w[r][t], l.plane, l.place[r], t * TEAM);
     } else {
-        UNROLL for (uint32_t t = 0; t < VEC_STEPS; t++) {
+        UNROLL for (uint32_t t = 0; t < S::steps; t++) {
             UNROLL for (uint32_t r = 0; r < R; r++) l.w[r][t] = {};
             if (t * TEAM + lane_in_team() >= n) continue;
             UNROLL for (uint32_t r = 0; r < R; r++) vec_load<T>(l.w[r][t], l.plane, l.place[r], t * TEAM);
@@ -166,8 +186,9 @@ template <vec_type T, uint32_t R, uint32_t C> DEVICE void load_batch(vec_lane_st
 
 /* The integer sums of step t, blocks block0 .. of the weight, staged from `staged` on. */
 template <vec_type T, uint32_t R, uint32_t C>
-DEVICE void step_sums(int32_t isum[R * C][VEC_STEPS], int32_t msum[R * C][VEC_STEPS], const vec_shared<T, R, C> &s,
-                      const vec_lane_state<T, R, C> &l, const vec_job &j, uint32_t staged, uint32_t t) {
+DEVICE void step_sums(int32_t isum[R * C][vec_shared<T, R, C>::steps], int32_t msum[R * C][vec_shared<T, R, C>::steps],
+                      const vec_shared<T, R, C> &s, const vec_lane_state<T, R, C> &l, const vec_job &j, uint32_t staged,
+                      uint32_t t) {
     const uint32_t at = staged + lane_in_team();
     uint32_t q[R][8];
     UNROLL for (uint32_t r = 0; r < R; r++) vec_codes<T>(q[r], l.w[r][t]);
@@ -180,30 +201,33 @@ DEVICE void step_sums(int32_t isum[R * C][VEC_STEPS], int32_t msum[R * C][VEC_ST
     }
 }
 
-/* K types: a batch's sums into the chain. */
+/* K types: a batch's sums into the chain. Outputs run over columns, then rows. */
 template <vec_type T, uint32_t R, uint32_t C>
 DEVICE void super_factors(vec_shared<T, R, C> &s, vec_lane_state<T, R, C> &l, const vec_job &j,
-                          const int32_t isum[R * C][VEC_STEPS], const int32_t msum[R * C][VEC_STEPS], uint32_t block0,
-                          uint32_t staged) {
+                          const int32_t isum[R * C][vec_shared<T, R, C>::steps],
+                          const int32_t msum[R * C][vec_shared<T, R, C>::steps], uint32_t block0, uint32_t staged) {
     typedef vec_form<T> F;
-    constexpr uint32_t outs = R * C, pair = outs > 1 ? 2 : 1;
-    const uint32_t lane = lane_in_team(), mine = (lane & 3) * 4 + (lane >> 3), second = pair == 2 ? lane >> 2 & 1 : 0;
-    const bool in = block0 / 8 + mine < j.n_blocks / 8;
-    UNROLL for (uint32_t i = 0; i < outs; i += pair) {
-        const int32_t sum = spread_sum<pair>(isum + i), min = F::min ? spread_sum<pair>(msum + i) : 0;
-        const uint32_t out = i + second;
-        const float dx = s.scale[out % C][staged / 8 + mine];
-        const float d = from_f16((uint16_t)l.d) * dx, m = -(from_f16((uint16_t)(l.d >> 16)) * dx);
-        if (pair == 2 || !(lane & 4))
-            chain_put<T, R, C>(s.chain[team_in_block()], out, mine, in ? d : 0.0f, in ? (float)sum : -0.0f, in ? m : 0.0f,
-                               in ? (float)min : -0.0f);
+    typedef vec_lane_state<T, R, C> L;
+    constexpr uint32_t steps = L::S::steps, side = L::side;
+    static_assert(C == 1 || C % side == 0, "side by side: one row's columns");
+    const uint32_t mine = spread_block<steps>(), second = spread_out<steps, side>();
+    const bool in = block0 / 8 + mine < j.n_blocks / 8, puts = (lane_in_team() & 7) < steps * side;
+    UNROLL for (uint32_t i = 0; i < L::S::outs; i += side) {
+        const int32_t sum = spread_sum<steps, side>(isum + i), min = F::min ? spread_sum<steps, side>(msum + i) : 0;
+        const uint32_t out = i + second, dm = l.d[C == 1 ? 0 : i / C];
+        const float dx = s.scale[C == 1 ? 0 : out % C][staged / 8 + mine];
+        const float d = from_f16((uint16_t)dm) * dx, m = -(from_f16((uint16_t)(dm >> 16)) * dx);
+        if (puts)
+            chain_put<T, R, C>(s.chain[team_in_block()], out, mine, in ? d : 0.0f, in ? (float)sum : -0.0f,
+                               in ? m : 0.0f, in ? (float)min : -0.0f);
     }
 }
 
 /* Blocks of 32: a step's sums into the chain. */
 template <vec_type T, uint32_t R, uint32_t C>
 DEVICE void block_factors(vec_shared<T, R, C> &s, const vec_lane_state<T, R, C> &l, const vec_job &j,
-                          const int32_t isum[R * C][VEC_STEPS], uint32_t block0, uint32_t staged, uint32_t t) {
+                          const int32_t isum[R * C][vec_shared<T, R, C>::steps], uint32_t block0, uint32_t staged,
+                          uint32_t t) {
     typedef vec_form<T> F;
     const uint32_t lane = lane_in_team(), at = staged + lane;
     const bool in = block0 + lane < j.n_blocks;
@@ -213,8 +237,9 @@ DEVICE void block_factors(vec_shared<T, R, C> &s, const vec_lane_state<T, R, C> 
             const uint32_t dm = l.w[r][t].sub;
             const float d = from_f16((uint16_t)dm) * dx, m = F::min ? from_f16((uint16_t)(dm >> 16)) : 0.0f;
             const float i = (float)isum[r * C + c][t];
-            chain_put<T, R, C>(s.chain[team_in_block()], r * C + c, t * TEAM % (uint32_t)vec_shared<T, R, C>::flush + lane,
-                               in ? d : 0.0f, in ? i : -0.0f, in ? m : 0.0f, in ? sum : -0.0f);
+            chain_put<T, R, C>(s.chain[team_in_block()], r * C + c,
+                               t * TEAM % (uint32_t)vec_shared<T, R, C>::flush + lane, in ? d : 0.0f, in ? i : -0.0f,
+                               in ? m : 0.0f, in ? sum : -0.0f);
         }
     }
 }
@@ -230,10 +255,13 @@ template <vec_type T, uint32_t R, uint32_t C>
 DEVICE void vec_batch(vec_shared<T, R, C> &s, vec_lane_state<T, R, C> &l, const vec_job &j, uint32_t block0,
                       uint32_t staged) {
     typedef vec_shared<T, R, C> S;
-    int32_t isum[R * C][VEC_STEPS] = {}, msum[R * C][VEC_STEPS] = {};
-    UNROLL for (uint32_t t = 0; t < VEC_STEPS; t++) {
+    int32_t isum[R * C][vec_shared<T, R, C>::steps] = {}, msum[R * C][vec_shared<T, R, C>::steps] = {};
+    UNROLL for (uint32_t t = 0; t < S::steps; t++) {
         const uint32_t at = t * TEAM;
         step_sums<T, R, C>(isum, msum, s, l, j, staged + at, t);
+#if defined(__AMDGCN__)
+        asm volatile("" ::: "memory");
+#endif
         if constexpr (!vec_form<T>::super) {
             block_factors<T, R, C>(s, l, j, isum, block0 + at, staged + at, t);
             if ((at + TEAM) % S::flush == 0 && block0 + at + TEAM - S::flush < j.n_blocks) run_chains<T, R, C>(s, l);
@@ -267,7 +295,7 @@ template <vec_type T, uint32_t R, uint32_t C> DEVICE void vec_run(vec_shared<T, 
     typedef vec_shared<T, R, C> S;
     vec_lane_state<T, R, C> l;
     vec_begin<T, R, C>(l, j);
-    for (uint32_t block0 = 0; block0 < j.n_blocks; block0 += VEC_BATCH) {
+    for (uint32_t block0 = 0; block0 < j.n_blocks; block0 += S::batch) {
         const uint32_t staged = block0 % S::stage;
         if (staged == 0) { /* the activations' loads before the weights', which take longer */
             vec_stage<T, R, C> g;
@@ -280,7 +308,7 @@ template <vec_type T, uint32_t R, uint32_t C> DEVICE void vec_run(vec_shared<T, 
             load_batch<T, R, C>(l, j.n_blocks - block0);
         }
         vec_batch<T, R, C>(s, l, j, block0, staged);
-        vec_advance<T>(l.plane, VEC_BATCH);
+        vec_advance<T>(l.plane, S::batch);
     }
     vec_store<T, R, C>(j, l.acc);
 }
@@ -293,10 +321,10 @@ DEVICE void vec_from_row(gpu_weight &w, uint32_t first, uint32_t rows_of_block) 
 
 template <vec_type T, uint32_t R, uint32_t C> DEVICE void linear_vec(vec_shared<T, R, C> &s, const linear_args &a) {
     vec_job j;
-    const uint32_t first = linear_vec_part(j.w, a, LINEAR_VEC_ROWS), col0 = block_y() * C;
+    const uint32_t first = linear_vec_part(j.w, a, s.rows), col0 = block_y() * C;
     const uint64_t column = (uint64_t)(j.w.y_column + first) * 4;
     if (first >= j.w.n_rows || col0 >= a.n_cols) return; /* all lanes: no such block was asked for */
-    vec_from_row(j.w, first, LINEAR_VEC_ROWS);
+    vec_from_row(j.w, first, s.rows);
     j.code = a.x + (uint64_t)col0 * a.x_stride;
     j.sum = j.code + gpu_act_sums(a.k);
     j.scale = j.code + gpu_act_scales(a.k);

@@ -23,13 +23,13 @@ struct float_job {
     bool stores;
 };
 
-template <float_type T> struct float_pair {
-    word2 bits; /* F16, BF16: both in x */
-};
+template <float_type T> struct float_pair { word2 bits; /* F16, BF16: both in x */ };
 
 template <float_type T> DEVICE void pair_load(float_pair<T> &p, const uint8_t *row, uint32_t i) {
-    if constexpr (T == F32) p.bits = *(const word2 *)(row + (uint64_t)i * 4);
-    else p.bits.x = *(const uint32_t *)(row + (uint64_t)i * 2);
+    if constexpr (T == F32)
+        p.bits = *(const word2 *)(row + (uint64_t)i * 4);
+    else
+        p.bits.x = *(const uint32_t *)(row + (uint64_t)i * 2);
 }
 
 template <float_type T> DEVICE float pair_value(const float_pair<T> &p, bool second) {
@@ -115,7 +115,8 @@ template <float_type T, uint32_t C> DEVICE void float_run(float_shared<C> &s, co
 
 /* The lane's row of a weight, `first` the block's first. Rows past the end read the first and store nothing. */
 DEVICE uint32_t float_row(float_job &j, const gpu_weight &w, uint32_t first) {
-    const uint32_t row = first + team_in_block() * FLOAT_ROWS + (lane_in_team() >> 3), in = row < w.n_rows ? row : first;
+    const uint32_t row = first + team_in_block() * FLOAT_ROWS + (lane_in_team() >> 3),
+                   in = row < w.n_rows ? row : first;
     j.row = w.plane[0] + (uint64_t)in * w.stride[0];
     j.stores = row < w.n_rows && (lane_in_team() & 7) == 0;
     return in;

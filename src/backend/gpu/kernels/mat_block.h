@@ -46,8 +46,9 @@ template <class S> struct mat_fetched {
     word4 x[S::X_LOADS], side;
     uint32_t side2;
 };
+/* In bytes from where the tile's rows begin in their planes, and from x: less than 4 GiB. */
 template <class S> struct mat_sources {
-    const uint8_t *low[S::W_LOADS], *high[S::W_LOADS], *scales[S::W_LOADS], *x[S::X_LOADS], *side, *side2;
+    uint32_t low[S::W_LOADS], high[S::W_LOADS], scales[S::W_LOADS], x[S::X_LOADS], side, side2;
 };
 
 template <class S> struct mat_sums {
@@ -59,75 +60,75 @@ template <class S> struct mat_sums {
  * and sums. */
 template <class S> DEVICE void mat_column_source(mat_sources<S> &src, const mat_place &p, const linear_mat_args &a, uint32_t i) {
     uint32_t slot;
-    const uint8_t *row = mat_x_row(p, a, i >> 1, &slot);
-    const uint32_t per_scale = S::F::SUPER ? 256 : 32;
-    src.side = row + gpu_act_sums(p.width) + (uint64_t)slot * (p.k / 8) + (S::F::SUPER ? (i & 1) * 16 : 0);
-    src.side2 = row + gpu_act_scales(p.width) + (uint64_t)slot * (p.k / per_scale * 4);
+    const uint32_t row = mat_x_row(p, a, i >> 1, &slot), per_scale = S::F::SUPER ? 256 : 32;
+    src.side = row + gpu_act_sums(p.width) + slot * (p.k / 8) + (S::F::SUPER ? (i & 1) * 16 : 0);
+    src.side2 = row + gpu_act_scales(p.width) + slot * (p.k / per_scale * 4);
 }
 
-template <class S> DEVICE void mat_open(mat_sources<S> &src, const mat_place &p, const linear_mat_args &a) {
-    const uint32_t t = thread_x();
+template <class S> DEVICE void mat_open(mat_sources<S> &src, mat_place &p, const linear_mat_args &a) {
+    const uint32_t t = thread_x(), last = p.w.n_rows - 1 - p.row0; /* of the tile's rows; what is past it reads it again */
+    UNROLL for (int i = 0; i < LINEAR_PLANES; i++) p.w.plane[i] += (uint64_t)p.row0 * p.w.stride[i];
     UNROLL for (int i = 0; i < S::W_LOADS; i++) {
-        const uint64_t row = min32(p.row0 + t / STAGE_BLOCKS + i * (S::THREADS / STAGE_BLOCKS), p.w.n_rows - 1);
-        src.low[i] = p.w.plane[0] + row * p.w.stride[0];
-        src.high[i] = p.w.plane[1] + row * p.w.stride[1];
-        src.scales[i] = p.w.plane[2] + row * p.w.stride[2];
+        const uint32_t row = min32(t / STAGE_BLOCKS + i * (S::THREADS / STAGE_BLOCKS), last);
+        src.low[i] = row * p.w.stride[0];
+        src.high[i] = row * p.w.stride[1];
+        src.scales[i] = row * p.w.stride[2];
     }
     UNROLL for (int i = 0; i < S::X_LOADS; i++) {
         uint32_t slot;
         src.x[i] = mat_x_row(p, a, t / TILE_CHUNKS + i * (S::THREADS / TILE_CHUNKS), &slot);
-        src.x[i] += (uint64_t)slot * p.k;
+        src.x[i] += slot * p.k;
     }
     if (t < S::ROWS) {
-        const uint64_t row = min32(p.row0 + t, p.w.n_rows - 1);
-        src.side = p.w.plane[2] + row * p.w.stride[2];
-        src.side2 = p.w.plane[3] + row * p.w.stride[3];
+        src.side = min32(t, last) * p.w.stride[2];
+        src.side2 = min32(t, last) * p.w.stride[3];
     } else {
         mat_column_source<S>(src, p, a, min32(t - S::ROWS, 2 * S::COLS - 1));
     }
 }
 
 /* Scales of super-block `at`. */
-template <class S> DEVICE void mat_fetch_super(mat_fetched<S> &f, const mat_sources<S> &src, uint32_t at) {
+template <class S> DEVICE void mat_fetch_super(mat_fetched<S> &f, const mat_sources<S> &src, const mat_place &p, uint32_t at) {
     typedef typename S::F F;
     if (thread_x() < S::ROWS) {
-        if constexpr (F::MIN || F::SUB != 0) f.side = *(const word4 *)(src.side + at * 16);
-        f.side2 = F::MIN ? *(const uint32_t *)(src.side2 + at * 4) : *(const uint16_t *)(src.side2 + at * 2);
+        const uint8_t *d = p.w.plane[3] + at * (F::MIN ? 4 : 2) + src.side2;
+        if constexpr (F::MIN || F::SUB != 0) f.side = *(const word4 *)(p.w.plane[2] + at * 16 + src.side);
+        f.side2 = F::MIN ? *(const uint32_t *)d : *(const uint16_t *)d;
     } else {
-        if constexpr (F::MIN) f.side = *(const word4 *)(src.side + at * 32);
-        f.side2 = *(const uint32_t *)(src.side2 + at * 4);
+        if constexpr (F::MIN) f.side = *(const word4 *)(p.x + at * 32 + src.side);
+        f.side2 = *(const uint32_t *)(p.x + at * 4 + src.side2);
     }
 }
 
 /* Scales of a stage's four blocks; a column's half has two. */
-template <class S> DEVICE void mat_fetch_blocks(mat_fetched<S> &f, const mat_sources<S> &src, uint32_t stage, uint32_t n_block) {
+template <class S> DEVICE void mat_fetch_blocks(mat_fetched<S> &f, const mat_sources<S> &src, const mat_place &p, uint32_t stage) {
     typedef typename S::F F;
     if (thread_x() < S::ROWS) {
-        if constexpr (F::MIN) f.side = *(const word4 *)(src.side2 + stage * 16);
+        if constexpr (F::MIN) f.side = *(const word4 *)(p.w.plane[3] + stage * 16 + src.side2);
         if constexpr (!F::MIN) {
-            const word2 v = *(const word2 *)(src.side2 + stage * 8);
+            const word2 v = *(const word2 *)(p.w.plane[3] + stage * 8 + src.side2);
             f.side[0] = v[0], f.side[1] = v[1];
         }
         return;
     }
     UNROLL for (uint32_t i = 0; i < 2; i++) {
-        const uint32_t block = min32(stage * STAGE_BLOCKS + ((thread_x() - S::ROWS) & 1) * 2 + i, n_block - 1);
-        f.side[i] = *(const uint32_t *)(src.side2 + block * 4);
-        if constexpr (F::MIN) f.side[2 + i] = *(const uint32_t *)(src.side + block * 4);
+        const uint32_t block = min32(stage * STAGE_BLOCKS + ((thread_x() - S::ROWS) & 1) * 2 + i, p.k / 32 - 1);
+        f.side[i] = *(const uint32_t *)(p.x + src.side2 + block * 4);
+        if constexpr (F::MIN) f.side[2 + i] = *(const uint32_t *)(p.x + src.side + block * 4);
     }
 }
 
-template <class S> DEVICE void mat_fetch(mat_fetched<S> &f, const mat_sources<S> &src, uint32_t stage, uint32_t n_block) {
+template <class S> DEVICE void mat_fetch(mat_fetched<S> &f, const mat_sources<S> &src, const mat_place &p, uint32_t stage) {
     typedef typename S::F F;
-    const uint32_t t = thread_x(), block = stage * STAGE_BLOCKS + t % STAGE_BLOCKS;
-    UNROLL for (int i = 0; i < S::W_LOADS; i++)
-        mat_load<F>(f.w[i], src.low[i], src.high[i], src.scales[i], F::SUPER ? block : min32(block, n_block - 1));
+    const uint32_t t = thread_x(), last = p.k / 32 - 1, block = stage * STAGE_BLOCKS + t % STAGE_BLOCKS;
     const uint32_t chunk = stage * TILE_CHUNKS + t % TILE_CHUNKS;
+    UNROLL for (int i = 0; i < S::W_LOADS; i++)
+        mat_load<F>(f.w[i], p.w.plane, src.low[i], src.high[i], src.scales[i], F::SUPER ? block : min32(block, last));
     UNROLL for (int i = 0; i < S::X_LOADS; i++)
-        f.x[i] = *(const word4 *)(src.x[i] + (F::SUPER ? chunk : min32(chunk, 2 * n_block - 1)) * 16);
-    if constexpr (!F::SUPER) mat_fetch_blocks<S>(f, src, stage, n_block);
+        f.x[i] = *(const word4 *)(p.x + (src.x[i] + (F::SUPER ? chunk : min32(chunk, 2 * last + 1)) * 16));
+    if constexpr (!F::SUPER) mat_fetch_blocks<S>(f, src, p, stage);
     if constexpr (F::SUPER) {
-        if (stage % 2 == 0) mat_fetch_super<S>(f, src, stage / 2);
+        if (stage % 2 == 0) mat_fetch_super<S>(f, src, p, stage / 2);
     }
 }
 
@@ -343,7 +344,7 @@ template <class S> DEVICE void mat_run(mat_shared<S> &s, const linear_mat_args &
     mat_fetched<S> f;
     mat_sums<S> a;
     mat_open<S>(src, p, args);
-    mat_fetch<S>(f, src, 0, n_block);
+    mat_fetch<S>(f, src, p, 0);
     UNROLL for (int m = 0; m < S::MT; m++)
         UNROLL for (int n = 0; n < S::NT; n++) {
             UNROLL for (int i = 0; i < TILE_SUMS; i++) a.f[m][n][i] = 0.0f;
@@ -353,7 +354,7 @@ template <class S> DEVICE void mat_run(mat_shared<S> &s, const linear_mat_args &
         barrier();
         mat_stage<S>(s, f, stage);
         barrier();
-        if (stage + 1 < n_stage) mat_fetch<S>(f, src, stage + 1, n_block);
+        if (stage + 1 < n_stage) mat_fetch<S>(f, src, p, stage + 1);
         mat_multiply<S>(a, s, stage, n_block);
     }
     mat_write<S>(a, p, args);

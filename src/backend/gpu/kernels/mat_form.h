@@ -38,12 +38,12 @@ template <int N> DEVICE void load_words(uint32_t *out, const uint8_t *at) {
     }
 }
 
-/* block: of 32 values, in the row */
-template <class F> DEVICE void mat_load(mat_raw<F> &b, const uint8_t *low, const uint8_t *high, const uint8_t *scales,
-                                        uint32_t block) {
-    load_words<F::LOW>(b.low, low + (uint64_t)block * (4 * F::LOW));
-    if constexpr (F::HIGH != 0) load_words<F::HIGH>(b.high, high + (uint64_t)block * (4 * F::HIGH));
-    if constexpr (F::SUB == 0) b.scales = *(const uint16_t *)(scales + (uint64_t)block * 2);
+/* Block `block` (of 32 values) of the row that begins at these bytes of the planes. */
+template <class F>
+DEVICE void mat_load(mat_raw<F> &b, const uint8_t *const *plane, uint32_t low, uint32_t high, uint32_t scales, uint32_t block) {
+    load_words<F::LOW>(b.low, plane[0] + (low + block * (4 * F::LOW)));
+    if constexpr (F::HIGH != 0) load_words<F::HIGH>(b.high, plane[1] + (high + block * (4 * F::HIGH)));
+    if constexpr (F::SUB == 0) b.scales = *(const uint16_t *)(plane[2] + (scales + block * 2));
 }
 
 /* Four bytes, each below 128, less z each. */

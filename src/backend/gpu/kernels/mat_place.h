@@ -56,12 +56,12 @@ template <class S> DEVICE bool mat_find(mat_place &p, const linear_mat_args &a) 
     return a.pick ? mat_find_expert<S>(p, a, block_x()) : p.col0 < p.n_cols;
 }
 
-/* Row of x that column col0 + i has, and which of the row's inputs; past the last column: the last one's. */
-DEVICE const uint8_t *mat_x_row(const mat_place &p, const linear_mat_args &a, uint32_t i, uint32_t *slot) {
+/* Row of x that column col0 + i has, in bytes from x, and which of the row's inputs; past the last column: the last one's. */
+DEVICE uint32_t mat_x_row(const mat_place &p, const linear_mat_args &a, uint32_t i, uint32_t *slot) {
     const uint32_t col = min32(p.col0 + i, p.n_cols - 1);
     const uint32_t pick = p.pick ? p.pick[col] : 0;
     *slot = a.per_slot ? pick % a.n_used : 0;
-    return p.x + (uint64_t)(p.pick ? pick / a.n_used : col) * a.lin.x_stride;
+    return (p.pick ? pick / a.n_used : col) * a.lin.x_stride;
 }
 
 /* Where column col's results begin. */

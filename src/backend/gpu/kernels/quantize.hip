@@ -30,7 +30,8 @@ DEVICE eight load_eight(const float *p) {
 template <uint32_t BLOCK> DEVICE float greatest(const eight &e) {
     uint32_t most = 0;
     UNROLL for (int i = 0; i < EACH; i++) most = max32(most, as_bits(e.v[i]) & 0x7fffffffu);
-    UNROLL for (uint32_t mask = 1; mask < BLOCK / EACH; mask *= 2) most = max32(most, (uint32_t)team_xor((int32_t)most, mask));
+    UNROLL for (uint32_t mask = 1; mask < BLOCK / EACH; mask *= 2) most =
+        max32(most, (uint32_t)team_xor((int32_t)most, mask));
     return as_float(most);
 }
 
@@ -76,8 +77,10 @@ DEVICE const float *row_of(const float *p, uint32_t stride) {
 
 DEVICE void put_row_unit(const quantize_args &a, const eight &e, uint32_t at) {
     uint8_t *y = a.y + (uint64_t)a.y_stride * block_y();
-    if (a.scale_block == 256) put_unit<256>(y, e, at, a.k);
-    else put_unit<32>(y, e, at, a.k);
+    if (a.scale_block == 256)
+        put_unit<256>(y, e, at, a.k);
+    else
+        put_unit<32>(y, e, at, a.k);
 }
 
 template <quantize_op OP> DEVICE void quantize_tile(const quantize_args &a) {
@@ -87,8 +90,8 @@ template <quantize_op OP> DEVICE void quantize_tile(const quantize_args &a) {
         e = load_eight(row_of(a.a, a.a_stride) + at);
         if constexpr (OP != PLAIN) {
             const eight u = load_eight(row_of(a.b, a.b_stride) + at);
-            UNROLL for (int i = 0; i < EACH; i++)
-                e.v[i] = (OP == SWIGLU ? canon_silu(e.v[i]) : canon_gelu(e.v[i])) * u.v[i];
+            UNROLL for (int i = 0; i < EACH; i++) e.v[i] =
+                (OP == SWIGLU ? canon_silu(e.v[i]) : canon_gelu(e.v[i])) * u.v[i];
         }
     }
     put_row_unit(a, e, at);
@@ -118,7 +121,9 @@ DEVICE float squares(float acc, const float *v, uint32_t n) {
     return acc;
 }
 
-DEVICE float norm_factor(float acc, uint32_t n, float eps) { return 1.0f / canon_sqrt(half_team_sum(acc) / (float)n + eps); }
+DEVICE float norm_factor(float acc, uint32_t n, float eps) {
+    return 1.0f / canon_sqrt(half_team_sum(acc) / (float)n + eps);
+}
 
 /* One group a row, staged tile by tile; what is left staged is the last tile. */
 DEVICE void norm_whole(norm_shared &s, const float *x, const quantize_args &a) {
@@ -167,8 +172,10 @@ KERNEL(quantize_norm, quantize_args, QUANTIZE_BLOCK) {
     SHARED norm_shared s;
     const float *x = row_of(a.a, a.a_stride);
     const bool whole = a.group >= a.k, staged = whole && a.k <= NORM_TILE;
-    if (whole) norm_whole(s, x, a);
-    else norm_groups(s, x, a);
+    if (whole)
+        norm_whole(s, x, a);
+    else
+        norm_groups(s, x, a);
     barrier();
     for (uint32_t unit = team_in_block() * UNIT; unit < a.k; unit += NORM_TEAMS * UNIT) {
         const uint32_t at = unit + lane_in_team() * EACH;

@@ -10,14 +10,18 @@
 enum vec_type { Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K };
 
 template <vec_type T> struct vec_form {
-    static constexpr bool super = T >= Q2_K;                                    /* scales of 256 values, sub-scales */
+    static constexpr bool super = T >= Q2_K; /* scales of 256 values, sub-scales */
     static constexpr bool min = T == Q4_1 || T == Q5_1 || T == Q2_K || T == Q4_K || T == Q5_K;
-    static constexpr bool sub16 = T == Q2_K || T == Q3_K || T == Q6_K;          /* sub-blocks of 16 values, else 32 */
+    static constexpr bool sub16 = T == Q2_K || T == Q3_K || T == Q6_K; /* sub-blocks of 16 values, else 32 */
     static constexpr int zero = T == Q4_0 ? 8 : T == Q5_0 ? 16 : T == Q3_K ? 4 : T == Q6_K ? 32 : 0;
-    static constexpr uint32_t low = T == Q8_0 ? 32 : T == Q2_K || T == Q3_K ? 8 : 16; /* bytes of 32 values in plane 0, */
-    static constexpr uint32_t high = T == Q5_0 || T == Q5_1 || T == Q5_K || T == Q3_K ? 4 : T == Q6_K ? 8 : 0; /* and 1 */
-    static constexpr uint32_t scale = min ? 4 : 2; /* bytes of d or d and m in plane 3 */
-    static constexpr bool sums = min || zero != 0; /* takes the activations' sums */
+    static constexpr uint32_t low = T == Q8_0                ? 32
+                                    : T == Q2_K || T == Q3_K ? 8
+                                                             : 16; /* bytes of 32 values in plane 0, */
+    static constexpr uint32_t high = T == Q5_0 || T == Q5_1 || T == Q5_K || T == Q3_K ? 4
+                                     : T == Q6_K                                      ? 8
+                                                                                      : 0; /* and 1 */
+    static constexpr uint32_t scale = min ? 4 : 2;    /* bytes of d or d and m in plane 3 */
+    static constexpr bool sums = min || zero != 0;    /* takes the activations' sums */
 };
 
 /* As loaded. sub: K types, the lane's bytes of plane 2; others, the block's d and m. */

@@ -1,0 +1,122 @@
+"""AMD code objects in memory, and their kernels in the emulator of the instruction set.
+
+The emulator is test/mockgpu/amd of tinygrad's source repository (MIT licence): it is made from the pseudocode of AMD's ISA
+guides and reads instructions and data where they lie in this process. What it leaves to the caller is here: the ELF image,
+the kernel descriptor and the registers a wave begins with (LLVM's "User Guide for AMDGPU Backend": code object version 5,
+kernel descriptor, initial kernel execution state).
+"""
+import contextlib
+import ctypes
+import mmap
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+
+FAMILIES = {"gfx11": "rdna3", "gfx12": "rdna4", "gfx94": "cdna", "gfx95": "cdna"}  # the emulator's names
+PT_LOAD, SHT_DYNSYM, S_NOP, PAGE = 1, 11, 0xBF800000, 4096
+# What only caches notice: memory is coherent here, so these become s_nop.
+CACHE_ONLY = re.compile(r"^(buffer_gl[01]_inv|buffer_inv|buffer_wbl2|global_(inv|wb|wbinv))\b")
+CODE_LINE = re.compile(r"^\s+(\S.*?)\s*// ([0-9A-F]+):((?: [0-9A-F]{8})+)")
+LDS_SHIFT, LDS_MASK, LDS_UNIT = 15, 0x1FF, 512  # GRANULATED_LDS_SIZE of COMPUTE_PGM_RSRC2
+KEEPS_DENORMALS = 3 << 16  # FLOAT_DENORM_MODE_32 of COMPUTE_PGM_RSRC1
+DISPATCH_PACKET_BYTES, KERNARG_BYTES = 64, 8192
+# ENABLE_SGPR_* of the kernel descriptor, in the order in which the registers are filled: bit, number of registers
+USER_SGPRS = ((0, 4), (1, 2), (2, 2), (3, 2), (4, 2), (5, 2), (6, 1))
+DISPATCH_PTR, KERNARG_PTR, SCRATCH_SIZE = 1, 3, 6
+
+
+def import_emulator(folder):
+    sys.path.insert(0, folder)
+    from test.mockgpu.amd import emu  # noqa: its folder is known only now
+
+    return emu
+
+
+def disassemble(code):
+    tool = next(filter(shutil.which, ("llvm-objdump-22", "llvm-objdump-21", "llvm-objdump-20", "llvm-objdump")), None)
+    if not tool:
+        raise FileNotFoundError("llvm-objdump 20 or newer is needed")
+    with tempfile.NamedTemporaryFile(suffix=".co") as f:
+        f.write(code)
+        f.flush()
+        return subprocess.run([tool, "-d", f.name], capture_output=True, text=True, check=True).stdout
+
+
+class CodeObject:
+    def __init__(self, emulator, arch, code):
+        if arch[:5] not in FAMILIES:
+            raise ValueError(f"the emulator does not know {arch}")
+        self.emulator, self.family = emulator, FAMILIES[arch[:5]]
+        self.image = self._load(code)
+        self.symbols = dict(self._symbols(code))
+        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.image))
+        self._drop_cache_instructions(code)
+
+    @staticmethod
+    def _load(code):
+        at, size, n = *struct.unpack_from("<Q", code, 32), *struct.unpack_from("<HH", code, 54)
+        headers = [struct.unpack_from("<IIQQQQQQ", code, at + i * size) for i in range(n)]
+        loads = [(offset, place, n_file, n_memory) for kind, _, offset, place, _, n_file, n_memory, _ in headers if kind == PT_LOAD]
+        end = max(place + n_memory for _, place, _, n_memory in loads)
+        image = mmap.mmap(-1, end // PAGE * PAGE + 2 * PAGE)  # the emulator may decode a little past the last instruction
+        for offset, place, n_file, _ in loads:
+            image[place : place + n_file] = code[offset : offset + n_file]
+        return image
+
+    @staticmethod
+    def _symbols(code):
+        at, size, n = *struct.unpack_from("<Q", code, 40), *struct.unpack_from("<HH", code, 58)
+        sections = [struct.unpack_from("<IIQQQQII", code, at + i * size) for i in range(n)]
+        for _, kind, _, _, offset, n_bytes, link, _ in sections:
+            if kind != SHT_DYNSYM:
+                continue
+            strings = sections[link][4]
+            for name, _, _, _, value, _ in struct.iter_unpack("<IBBHQQ", code[offset : offset + n_bytes]):
+                start = strings + name
+                yield code[start : code.index(b"\0", start)].decode(), value
+
+    def _drop_cache_instructions(self, code):
+        for found in map(CODE_LINE.match, disassemble(code).splitlines()):
+            if found and CACHE_ONLY.match(found[1]):
+                for i in range(len(found[3].split())):
+                    struct.pack_into("<I", self.image, int(found[2], 16) + 4 * i, S_NOP)
+
+    def run(self, kernel, grid, block, args):
+        if kernel + ".kd" not in self.symbols:
+            raise KeyError(f"the code object has no kernel {kernel}")
+        at = self.symbols[kernel + ".kd"]
+        lds, scratch = struct.unpack_from("<II", self.image, at)
+        (entry,) = struct.unpack_from("<q", self.image, at + 16)
+        rsrc1, rsrc2, properties = struct.unpack_from("<IIH", self.image, at + 48)
+        kernarg = ctypes.create_string_buffer(args + hidden_arguments(len(args), grid, block), KERNARG_BYTES)
+        packet = ctypes.create_string_buffer(dispatch_packet(grid, block), DISPATCH_PACKET_BYTES)
+        values = {DISPATCH_PTR: ctypes.addressof(packet), KERNARG_PTR: ctypes.addressof(kernarg), SCRATCH_SIZE: scratch}
+        sgprs = [values.get(bit, 0) >> 32 * i & 0xFFFFFFFF for bit, n in USER_SGPRS if properties >> bit & 1 for i in range(n)]
+        rsrc2 = rsrc2 & ~(LDS_MASK << LDS_SHIFT) | -(-lds // LDS_UNIT) << LDS_SHIFT
+        with self._denormals(rsrc1):
+            self.emulator.run_asm(self.address + at + entry, len(self.image), *grid, block, 1, 1, ctypes.addressof(kernarg), rsrc2,
+                                  scratch, self.family, sgprs)
+
+    @contextlib.contextmanager
+    def _denormals(self, rsrc1):
+        """The emulator flushes denormal numbers; a kernel that says it keeps them must keep them."""
+        kept = self.emulator._MXCSRContext
+        if rsrc1 & KEEPS_DENORMALS == KEEPS_DENORMALS:
+            self.emulator._MXCSRContext = contextlib.nullcontext
+        try:
+            yield
+        finally:
+            self.emulator._MXCSRContext = kept
+
+
+def hidden_arguments(n_bytes, grid, block):
+    """Behind the kernel's own: numbers of blocks, threads of a block, remainders, 40 bytes of others, dimensions."""
+    return bytes(-n_bytes % 8) + struct.pack("<3I6H40xH", *grid, block, 1, 1, 0, 0, 0, 3)
+
+
+def dispatch_packet(grid, block):
+    """hsa_kernel_dispatch_packet_t: header, setup, threads of a block, padding, threads of the grid."""
+    return struct.pack("<HHHHHHIII", 0, 3, block, 1, 1, 0, grid[0] * block, grid[1], grid[2])
