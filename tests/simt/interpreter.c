@@ -23,8 +23,8 @@ struct simt_kernel { /* as in simt.h */
     unsigned char *shared, *shared_end;
 };
 
-enum { TEAM = 32, MAX_KERNELS = 4096, MAX_ARGS = 4096, MAX_LANES = FIBER_MAX, MAX_SHOWN = 1024 };
-static const uint32_t poison = 0x7FBADBAD; /* a NaN as f32 and as two f16; no index */
+enum { TEAM = 32, MAX_KERNELS = 4096, MAX_ARGS = 4096, MAX_LANES = FIBER_MAX, MAX_SHOWN = 1024, MAX_FILES = 256 };
+static const uint32_t poison_word = 0x7FBADBAD; /* a NaN as f32 and as two f16; no index */
 
 typedef enum { RUNS, WAITS, RETURNED } lane_state;
 typedef enum { BARRIER, TEAM_XOR, TEAM_GET, WAVE_SHOW } call_kind;
@@ -40,6 +40,9 @@ typedef struct {
     uint32_t arg; /* mask, or the lane to get from */
     uint32_t n_shows;
 } lane;
+typedef struct { /* bytes of a file's shared arrays */
+    size_t from, to;
+} extent;
 typedef struct {
     uint32_t n_here; /* lanes that wait in `at` */
     call at;
@@ -48,6 +51,7 @@ typedef struct {
 SIMT_API simt_place simt_at;
 
 static const simt_kernel *kernels[MAX_KERNELS];
+static extent touched[MAX_KERNELS]; /* by each of them */
 static uint32_t n_kernels;
 static pthread_mutex_t one_launch = PTHREAD_MUTEX_INITIALIZER;
 
@@ -57,6 +61,7 @@ static _Alignas(64) unsigned char shown[2][MAX_LANES * MAX_SHOWN];
 static struct { /* the block that runs; guarded by one_launch */
     const simt_kernel *k;
     const void *args;
+    extent *touched;
     uint32_t n_lanes, n_returned;
     lane lanes[MAX_LANES];
     group block, teams[MAX_LANES / TEAM], waves[MAX_LANES / TEAM];
@@ -252,14 +257,39 @@ SIMT_API const void *simt_wave_show(const char *what, const void *mine, size_t n
 
 /* -- blocks -- */
 
-static void poison_shared(const simt_kernel *k) {
-    for (unsigned char *p = k->shared; p && p + 4 <= k->shared_end; p += 4) memcpy(p, &poison, 4);
+/* Before every block a file's shared arrays are all poison. A file may have many kernels, so what one of them has touched is
+ * looked for after the first block of each launch, and only the part known to be touched is filled again after the others. */
+static void poison(unsigned char *from, unsigned char *to) {
+    for (; to - from >= 4; from += 4) memcpy(from, &poison_word, 4);
+}
+
+static void poison_file(const simt_kernel *k) {
+    static const unsigned char *done[MAX_FILES];
+    static uint32_t n_done;
+    for (uint32_t i = 0; i < n_done; i++)
+        if (done[i] == k->shared) return;
+    poison(k->shared, k->shared_end);
+    if (n_done < MAX_FILES) done[n_done++] = k->shared;
+}
+
+static void find_touched(const simt_kernel *k, extent *e) {
+    for (const unsigned char *p = k->shared; k->shared_end - p >= 4; p += 4) {
+        if (!memcmp(p, &poison_word, 4)) continue;
+        const size_t at = (size_t)(p - k->shared);
+        if (e->from == e->to || at < e->from) e->from = at;
+        if (at + 4 > e->to) e->to = at + 4;
+    }
+}
+
+static void clean_shared(const simt_kernel *k, bool look) {
+    if (!k->shared) return;
+    if (look) find_touched(k, now.touched);
+    poison(k->shared + now.touched->from, k->shared + now.touched->to);
 }
 
 /* backwards: the lanes start from the last one */
 static void run_block(bool backwards) {
     const uint32_t n = now.n_lanes;
-    poison_shared(now.k);
     now.n_returned = now.ready_at = now.n_ready = 0;
     now.block.n_here = 0;
     memset(now.teams, 0, sizeof now.teams);
@@ -275,6 +305,12 @@ static void run_block(bool backwards) {
     simt_at.thread = first;
     fiber_enter(first);
     if (!now.failed && now.n_returned < n) report_stuck();
+}
+
+static extent *touched_by(const simt_kernel *k) {
+    uint32_t i = 0;
+    while (kernels[i] != k) i++;
+    return &touched[i];
 }
 
 static bool check_launch(const simt_kernel *k, const uint32_t grid[3], uint32_t block, size_t args_bytes) {
@@ -301,6 +337,7 @@ static bool run_grid(const uint32_t grid[3]) {
             for (uint32_t x = 0; x < grid[0]; x++) {
                 simt_at = (simt_place){0, x, y, z};
                 run_block(n++ & 1);
+                clean_shared(now.k, !(x | y | z));
                 if (now.failed) return false;
             }
     return true;
@@ -323,6 +360,8 @@ bool simt_launch(const simt_kernel *k, const uint32_t grid[3], uint32_t block, c
     if (ok) {
         memcpy(own_args, args, args_bytes);
         now.k = k;
+        now.touched = touched_by(k);
+        poison_file(k);
         now.args = own_args;
         now.n_lanes = block;
         ok = run_grid(grid);

@@ -18,8 +18,8 @@ typedef struct {
     const char *name;
     uint64_t total, used;
     int units, clock_khz, memory_khz, bus_bits, wave;
-    bool integrated, no_peer, off; /* off: one that cannot be opened */
-    hip_error broken;              /* an error of queued work, which stays */
+    bool integrated, no_peer;
+    hip_error broken; /* an error of queued work, which stays */
 } device;
 
 /* standin_device.c */
