@@ -3,6 +3,7 @@
  * drawn from do not come to the host. */
 #include "../unit/check.h"
 
+#include <math.h>
 #include <unistd.h>
 
 #include "../unit/tiny_gguf.h"

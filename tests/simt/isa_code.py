@@ -21,6 +21,7 @@ PT_LOAD, SHT_DYNSYM, S_NOP, PAGE = 1, 11, 0xBF800000, 4096
 CACHE_ONLY = re.compile(r"^(buffer_gl[01]_inv|buffer_inv|buffer_wbl2|global_(inv|wb|wbinv))\b")
 CODE_LINE = re.compile(r"^\s+(\S.*?)\s*// ([0-9A-F]+):((?: [0-9A-F]{8})+)")
 LDS_SHIFT, LDS_MASK, LDS_UNIT = 15, 0x1FF, 512  # GRANULATED_LDS_SIZE of COMPUTE_PGM_RSRC2
+LDS_REACH, MAP_NORESERVE = (1 << 32) + (1 << 16), 0x4000
 KEEPS_DENORMALS = 3 << 16  # FLOAT_DENORM_MODE_32 of COMPUTE_PGM_RSRC1
 DISPATCH_PACKET_BYTES, KERNARG_BYTES = 64, 8192
 # ENABLE_SGPR_* of the kernel descriptor, in the order in which the registers are filled: bit, number of registers
@@ -32,7 +33,24 @@ def import_emulator(folder):
     sys.path.insert(0, folder)
     from test.mockgpu.amd import emu  # noqa: its folder is known only now
 
+    map_all_of_lds(emu)
     return emu
+
+
+def map_all_of_lds(emu):
+    """In the emulator a lane that is switched off still reads from LDS, at whatever its address register happens to hold: so
+    there is memory behind every address that 32 bits can name. Nobody uses what is read there."""
+    room = mmap.mmap(-1, LDS_REACH, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE)
+    address, plain = ctypes.addressof(ctypes.c_char.from_buffer(room)), emu.Buffer
+
+    def buffer(device, n, dtype, options=None, **more):
+        is_lds = options is None and dtype == emu.dtypes.uint32 and sys._getframe(1).f_code.co_name == "run_asm"
+        if is_lds:
+            ctypes.memset(address, 0, 4 * n)
+            options = emu.BufferSpec(external_ptr=address)
+        return plain(device, n, dtype, options=options, **more)
+
+    emu.Buffer, emu.lds_room = buffer, room  # the room must live as long
 
 
 def disassemble(code):
