@@ -46,14 +46,24 @@ static void take_all(api_shape *s) {
     }
 }
 
+/* What is wrong with the options whatever devices there are. */
+static status check_options(const rf_engine_options *opt, uint32_t *n_layers, err *e) {
+    double share[API_MAX_GPUS];
+    uint32_t n;
+    const char *mode = opt->split_mode ? opt->split_mode : "none";
+    if (opt->gpu_layers && strcmp(opt->gpu_layers, "all") != 0 && !read_count(opt->gpu_layers, n_layers))
+        return fail(e, ERR_RANGE, "-ngl %s: give a number of layers, or all", opt->gpu_layers);
+    if (strcmp(mode, "none") != 0 && strcmp(mode, "layer") != 0)
+        return fail(e, ERR_USAGE, "-sm %s: give none or layer", mode);
+    if (opt->main_gpu && !read_count(opt->main_gpu, &n))
+        return fail(e, ERR_RANGE, "-mg %s: give the number of a GPU", opt->main_gpu);
+    return opt->tensor_split ? read_shares(share, &n, opt->tensor_split, e) : OK;
+}
+
 static status take_devices(api_shape *s, const rf_engine_options *opt, double *share, err *e) {
     api_split *p = &s->split;
     uint32_t n_shares = 0, main_gpu;
-    bool layers = opt->tensor_split != NULL;
-    if (opt->split_mode && strcmp(opt->split_mode, "layer") == 0)
-        layers = true;
-    else if (opt->split_mode && strcmp(opt->split_mode, "none") != 0)
-        return fail(e, ERR_USAGE, "-sm %s: give none or layer", opt->split_mode);
+    bool layers = opt->tensor_split || (opt->split_mode && strcmp(opt->split_mode, "layer") == 0);
     if (opt->main_gpu) {
         if (!read_count(opt->main_gpu, &main_gpu) || main_gpu >= s->gpus->n)
             return fail(e, ERR_RANGE, "-mg %s: there are %u GPUs, counted from 0", opt->main_gpu, s->gpus->n);
@@ -85,16 +95,15 @@ status api_split_make(api_shape *s, const rf_model *m, const rf_engine_options *
     double share[API_MAX_GPUS] = {0};
     uint32_t n = m->info.n_layer;
     *p = (api_split){.n_layer = n};
-    if (opt->gpu_layers && strcmp(opt->gpu_layers, "all") != 0 && !read_count(opt->gpu_layers, &n))
-        return fail(e, ERR_RANGE, "-ngl %s: give a number of layers, or all", opt->gpu_layers);
+    status rc = check_options(opt, &n, e);
+    if (rc) return rc;
     if (!s->gpus) {
         p->first = p->n_layer;
         if (opt->gpu_layers && n && !s->automatic)
             return fail(e, ERR_USAGE, "-ngl %s with --device cpu: no layer can go to a GPU", opt->gpu_layers);
         return OK;
     }
-    status rc = take_devices(s, opt, share, e);
-    if (rc) return rc;
+    if ((rc = take_devices(s, opt, share, e))) return rc;
     p->first = n < p->n_layer ? p->n_layer - n : 0;
     if (p->first) s->has_cpu = true;
     deal_layers(p, share);

@@ -123,6 +123,23 @@ int cmd_inspect(const args *a) {
     return rc;
 }
 
+static void print_gpu(json_t *g) {
+    static const char *const kinds[] = {"weights", "kv", "activations", "scratch"};
+    static const char *const sums[] = {"need", "margin", "available"};
+    json_t *b = json_object_get(g, "bytes");
+    char s[24];
+    printf("GPU %lld, %s (%s), %lld layers\n", int_of(g, "index"), text_of(g, "name"), text_of(g, "arch"),
+           int_of(g, "layers"));
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        cli_bytes(s, sizeof s, number_of(b, kinds[i]));
+        printf("  %-22s %10s\n", kinds[i], s);
+    }
+    for (size_t i = 0; i < sizeof sums / sizeof *sums; i++) {
+        cli_bytes(s, sizeof s, number_of(g, sums[i]));
+        printf("%-24s %10s\n", sums[i], s);
+    }
+}
+
 static void print_plan(json_t *v) {
     static const char *const kinds[][2] = {{"weights_repacked", "weights, repacked"},
                                            {"weights_mapped", "weights, in the file"},
@@ -147,6 +164,9 @@ static void print_plan(json_t *v) {
         cli_bytes(s, sizeof s, number_of(v, sums[i][0]));
         printf("%-24s %10s\n", sums[i][1], s);
     }
+    size_t i_gpu;
+    json_t *gpu;
+    json_array_foreach(json_object_get(v, "gpus"), i_gpu, gpu) print_gpu(gpu);
     bool fits = json_is_true(json_object_get(v, "fits"));
     printf("%s; the largest context that fits is %lld\n", fits ? "fits" : "DOES NOT FIT", int_of(v, "largest_context"));
 }

@@ -41,7 +41,7 @@ def test_an_option_that_a_command_does_not_use_is_refused(refused, command, opti
 @pytest.mark.parametrize("args", (["perplexity", "m"], ["embed", "m"], ["quantize", "a", "b", "c"],
                                   ["verify", "m"], ["convert", "a", "b"], ["models"], ["context", "list"],
                                   ["generate", "m", "--grammar", "x"], ["generate", "m", "--mirostat", "1"],
-                                  ["generate", "m", "-ngl", "1"], ["generate", "m", "--dry-multiplier", "1"],
+                                  ["generate", "m", "--dry-multiplier", "1"],
                                   ["generate", "m", "--lora=x"], ["plan", "m", "--no-mmap"]))
 def test_what_is_not_built_is_named(refused, args):
     line = refused("usage.argument", *args, status=2)

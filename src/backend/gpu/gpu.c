@@ -147,7 +147,7 @@ static status alloc_blocks(gpu_backend *g, const gpu_sizes *z, err *e) {
     if (!g->layer_at) return fail(e, ERR_NOMEM, "KV layout of the GPU");
     g->page_bytes = own_page(g->p, g->id, g->kv, g->layer_at);
     g->states = gpu_attention_states(g->p, g->id, g->kv, &state_bytes);
-    g->tile_tok = gpu_attention_tile_tokens(g->p, g->id);
+    g->group = gpu_attention_group(g->p, g->id);
     g->scratch_bytes = z->scratch;
     status s = alloc_block(g, z->activations, &g->act, "activations", e);
     if (!s) s = alloc_block(g, z->kv, &g->kv_block, "the KV cache", e);

@@ -154,15 +154,13 @@ status gpu_make_attention(gpu_backend *g, const node *n, err *e) {
 
 /* --- sizes ------------------------------------------------------------------------------------------------------------- */
 
-uint32_t gpu_attention_tile_tokens(const plan *p, uint32_t device) {
+uint32_t gpu_attention_group(const plan *p, uint32_t device) {
     uint32_t most = 1;
     for (uint32_t i = 0; i < p->n_order; i++) {
         const node *n = p->order[i];
-        if (n->op != OP_ATTENTION || n->device != device) continue;
-        uint32_t heads = gpu_attn_tile_heads(group_of(n));
-        if (heads > most) most = heads;
+        if (n->op == OP_ATTENTION && n->device == device && group_of(n) > most) most = group_of(n);
     }
-    return ATTN_TILE_QUERIES / most;
+    return most;
 }
 
 /* States for as many chunks as the cache has, and one more for each token that may stand alone (prefixes are shared, so the

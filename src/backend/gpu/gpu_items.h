@@ -43,8 +43,8 @@ status gpu_make_quantize(gpu_backend *g, const node *n, err *e);
 static inline void gpu_item_set(const gpu_item *i, size_t at, uint32_t v) { *(uint32_t *)(void *)(i->args + at) = v; }
 static inline uint32_t gpu_ceil_div(uint32_t a, uint32_t b) { return (uint32_t)(((uint64_t)a + b - 1) / b); }
 
-/* attention: tokens of a tile; how many states scratch holds, and the bytes of the largest */
-uint32_t gpu_attention_tile_tokens(const plan *p, uint32_t device);
+/* attention: the most query heads of a kv head; how many states scratch holds, and the bytes of the largest */
+uint32_t gpu_attention_group(const plan *p, uint32_t device);
 uint64_t gpu_expert_list_bytes(const plan *p, uint32_t device);
 uint64_t gpu_attention_states(const plan *p, uint32_t device, const kv_layout *kv, uint64_t *state_bytes);
 

@@ -61,13 +61,12 @@ enum {
     GPU_MAX_TABLES = STEP_PAGE - STEP_TABLE,
     GPU_GRAPH_TOK = 64, /* steps of at most so many tokens are captured and replayed */
     GPU_MAX_GRAPHS = 128,
-    GPU_SINGLE_RUN = 4, /* tokens of one sequence that attention takes one by one */
     GPU_MAX_GROUP = 128 /* query heads of one kv head */
 };
 
 typedef struct {
     uint32_t n_tok, n_out; /* as launched: padded when captured */
-    uint32_t n_single, n_tile, tile_tok;
+    uint32_t n_single, n_tile;
     uint32_t n_chunks; /* of the longest context */
     bool padded;
     size_t at[STEP_ARRAYS], n_bytes;
@@ -147,12 +146,15 @@ struct gpu_backend {
     uint8_t *step_host;                           /* pinned */
     size_t step_bytes, scratch_bytes;
     gpu_upload_stats upload;
-    uint64_t states;   /* attention states that scratch holds */
-    uint32_t tile_tok; /* tokens of an attention tile */
+    uint64_t states; /* attention states that scratch holds */
+    uint32_t group;  /* the most query heads of a kv head */
 
     gpu_rope_table table[GPU_MAX_TABLES];
     uint32_t n_tables;
-    uint32_t *missing; /* [max_tok] tokens whose rope row is to be made */
+    uint32_t *missing;    /* [max_tok] tokens whose rope row is to be made */
+    uint32_t *first_page; /* [max_tok] of each sequence; and attention's lists of the step */
+    attn_single *single;
+    attn_tile_of *tile;
 
     gpu_item *item;
     const node *held_rope; /* while items are made: left to the append behind it */

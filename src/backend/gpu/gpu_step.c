@@ -3,6 +3,7 @@
  * finds them again. A padded step has rows that nobody asked for: token 0 of no sequence (ATTN_NONE), which the kernels of the
  * cache and of attention skip; what the others compute for them nobody reads. */
 #include "backend/cpu/rope_table.h"
+#include "backend/gpu/attention_plan.h"
 #include "backend/gpu/gpu_state.h"
 #include "base/mem.h"
 
@@ -125,8 +126,12 @@ status gpu_step_open(gpu_backend *g, err *e) {
     if (!s) s = g->d->host_alloc(g->d, g->dev, g->step_bytes, &host, e);
     if (s) return s;
     g->step_host = host;
-    g->missing = mem_array(g->p->max_tok, sizeof *g->missing);
-    if (!g->missing) return fail(e, ERR_NOMEM, "rope table");
+    uint32_t n = g->p->max_tok;
+    g->missing = mem_array(n, sizeof *g->missing);
+    g->first_page = mem_array(n, sizeof *g->first_page);
+    g->single = mem_array(n, sizeof *g->single);
+    g->tile = mem_array(n, sizeof *g->tile);
+    if (!g->missing || !g->first_page || !g->single || !g->tile) return fail(e, ERR_NOMEM, "a step's lists");
     for (uint32_t i = 0; !s && i < g->p->n_order; i++)
         if (is_table_here(g->p->order[i], g->id)) s = open_table(g, g->p->order[i], e);
     return s;
@@ -141,43 +146,18 @@ void gpu_step_close(gpu_backend *g) {
     }
     g->n_tables = 0;
     mem_free(g->missing);
+    mem_free(g->first_page);
+    mem_free(g->single);
+    mem_free(g->tile);
     if (g->step_host) g->d->host_release(g->d, g->dev, g->step_host);
     if (g->step) g->d->release(g->d, g->dev, g->step);
     g->step_host = NULL, g->step = 0, g->missing = NULL;
 }
 
-/* --- attention's work lists -------------------------------------------------------------------------------------------- */
-
-static uint32_t chunks_of(int32_t pos) { return (uint32_t)pos / ATTN_KEYS + 1; }
-
 static uint32_t run_end(const step_input *in, uint32_t t) {
     uint32_t end = t + 1;
     while (end < in->n_tok && in->seq[end] == in->seq[t]) end++;
     return end;
-}
-
-/* Tokens that stand alone, while there is memory for their states, are taken one by one; runs in tiles. Counts with lists
- * NULL. */
-static void list_work(const gpu_backend *g, gpu_step *s, const step_input *in, const uint32_t *first_page,
-                      attn_single *single, attn_tile_of *tile) {
-    uint64_t state = 0;
-    s->n_single = s->n_tile = s->n_chunks = 0;
-    for (uint32_t t = 0, end; t < in->n_tok; t = end) {
-        end = run_end(in, t);
-        uint64_t need = (uint64_t)(end - t) * chunks_of(in->pos[end - 1]);
-        if (end - t <= GPU_SINGLE_RUN && state + need <= g->states) {
-            for (uint32_t i = t; i < end; i++, s->n_single++) {
-                if (single)
-                    single[s->n_single] =
-                        (attn_single){i, (uint32_t)state, (uint32_t)in->pos[i], first_page[in->seq[i]]};
-                state += chunks_of(in->pos[i]);
-                if (chunks_of(in->pos[i]) > s->n_chunks) s->n_chunks = chunks_of(in->pos[i]);
-            }
-            continue;
-        }
-        for (uint32_t i = t; i < end; i += s->tile_tok, s->n_tile++)
-            if (tile) tile[s->n_tile] = (attn_tile_of){i, min_u32(s->tile_tok, end - i)};
-    }
 }
 
 /* --- the step ---------------------------------------------------------------------------------------------------------- */
@@ -186,25 +166,23 @@ static uint32_t pages_of(const gpu_backend *g, const step_input *in, uint32_t la
     return (uint32_t)in->pos[last_tok] / g->kv->page_tokens + 1;
 }
 
-static uint64_t count_pages(const gpu_backend *g, const step_input *in) {
-    uint64_t n = 0;
-    for (uint32_t t = 0, end; t < in->n_tok; t = end) {
-        end = run_end(in, t);
-        n += pages_of(g, in, end - 1);
-    }
-    return n;
-}
-
-/* Tables end to end. */
-static void fill_pages(const gpu_backend *g, const step_input *in, uint32_t *first, uint32_t *page) {
-    uint32_t at = 0;
+/* Where the table of each sequence begins, end to end; returns the length of all. */
+static uint64_t find_pages(const gpu_backend *g, const step_input *in, uint32_t *first) {
+    uint64_t at = 0;
     for (uint32_t i = 0; i < in->n_seq; i++) first[i] = 0;
     for (uint32_t t = 0, end; t < in->n_tok; t = end) {
         end = run_end(in, t);
-        uint32_t n = pages_of(g, in, end - 1), seq = in->seq[t];
-        first[seq] = at;
-        memcpy(page + at, in->page_table[seq], n * sizeof *page);
-        at += n;
+        first[in->seq[t]] = (uint32_t)at;
+        at += pages_of(g, in, end - 1);
+    }
+    return at;
+}
+
+static void fill_pages(const gpu_backend *g, const step_input *in, uint32_t *page) {
+    for (uint32_t t = 0, end; t < in->n_tok; t = end) {
+        end = run_end(in, t);
+        uint32_t seq = in->seq[t];
+        memcpy(page + g->first_page[seq], in->page_table[seq], pages_of(g, in, end - 1) * sizeof *page);
     }
 }
 
@@ -214,21 +192,18 @@ static void fill_u32(uint8_t *base, size_t at, const void *src, uint32_t n, uint
     for (uint32_t i = n; i < n_padded; i++) dst[i] = pad;
 }
 
-static void fill(gpu_backend *g, gpu_step *s, const step_input *in) {
+static void fill(gpu_backend *g, gpu_step *s, const step_input *in, uint32_t n_single) {
     uint8_t *h = g->step_host;
     attn_single *single = (attn_single *)(void *)(h + s->at[STEP_SINGLE]);
     fill_u32(h, s->at[STEP_TOKEN], in->token, in->n_tok, s->n_tok, 0);
     fill_u32(h, s->at[STEP_POS], in->pos, in->n_tok, s->n_tok, 0);
     fill_u32(h, s->at[STEP_SEQ], in->seq, in->n_tok, s->n_tok, ATTN_NONE);
     fill_u32(h, s->at[STEP_OUT_ROW], in->out_row, in->n_out, s->n_out, 0);
-    uint32_t *first_page = (uint32_t *)(void *)(h + s->at[STEP_FIRST_PAGE]);
-    fill_pages(g, in, first_page, (uint32_t *)(void *)(h + s->at[STEP_PAGE]));
-    uint32_t n_chunks = s->n_chunks;
-    list_work(g, s, in, first_page, single, (attn_tile_of *)(void *)(h + s->at[STEP_TILE]));
-    if (s->padded) {
-        for (; s->n_single < s->n_tok; s->n_single++) single[s->n_single] = (attn_single){.tok = ATTN_NONE};
-        s->n_chunks = n_chunks;
-    }
+    memcpy(h + s->at[STEP_FIRST_PAGE], g->first_page, in->n_seq * sizeof *g->first_page);
+    fill_pages(g, in, (uint32_t *)(void *)(h + s->at[STEP_PAGE]));
+    memcpy(single, g->single, n_single * sizeof *single);
+    for (uint32_t i = n_single; i < s->n_single; i++) single[i] = (attn_single){.tok = ATTN_NONE};
+    memcpy(h + s->at[STEP_TILE], g->tile, s->n_tile * sizeof *g->tile);
     for (uint32_t i = 0; i < g->n_tables; i++)
         fill_table(g, &g->table[i], in, (float *)(void *)(h + s->at[STEP_TABLE + i]));
 }
@@ -252,16 +227,20 @@ static bool may_pad(const gpu_backend *g, const gpu_step *s, const step_input *i
 
 status gpu_step_begin(gpu_backend *g, const step_input *in, err *e) {
     gpu_step *s = &g->now;
-    *s = (gpu_step){.n_tok = in->n_tok, .n_out = in->n_out, .tile_tok = g->tile_tok};
-    list_work(g, s, in, NULL, NULL, NULL);
+    attention_lists l;
+    uint64_t n_pages = find_pages(g, in, g->first_page);
+    attention_plan(&l, g->single, g->tile, in->n_tok, in->seq, in->pos, g->first_page, g->group, (uint32_t)g->states);
+    *s = (gpu_step){.n_tok = in->n_tok, .n_out = in->n_out, .n_single = l.n_singles, .n_tile = l.n_tiles};
+    s->n_chunks = l.max_chunks;
     s->padded = may_pad(g, s, in);
     if (s->padded) {
         s->n_tok = s->n_out = min_u32(bucket(in->n_tok), min_u32(g->p->max_tok, g->p->max_out));
+        s->n_single = s->n_tok;
         s->n_chunks = chunk_bucket(s->n_chunks);
     }
     step_shape h = {.n_tok = s->n_tok, .n_out = s->n_out, .n_seq = s->padded ? s->n_tok : in->n_seq};
     h.n_tile = s->n_tile;
-    h.n_pages = count_pages(g, in);
+    h.n_pages = n_pages;
     h.n_tables = g->n_tables;
     for (uint32_t i = 0; i < g->n_tables; i++) h.n_rot[i] = g->table[i].n->width;
     lay_out(s, &h);
@@ -269,7 +248,7 @@ status gpu_step_begin(gpu_backend *g, const step_input *in, err *e) {
         return fail(e, ERR_RANGE, "a step over %u sequences with %llu pages in all", in->n_seq,
                     (unsigned long long)h.n_pages);
     g->run_out = in->n_out;
-    fill(g, s, in);
+    fill(g, s, in, l.n_singles);
     g->count.steps++;
     g->count.copies_in++;
     g->count.bytes_in += s->n_bytes;
