@@ -2,7 +2,7 @@
 #include "mat_block.h"
 
 KERNEL(linear_mat_q2_k, linear_mat_args, LINEAR_MAT_THREADS) { mat_many<form_q2_k>(a); }
-KERNEL_PAIR(linear_mat_q3_k, linear_mat_args, LINEAR_MAT_THREADS) { mat_many<form_q3_k>(a); }
+KERNEL_BLOCKS(linear_mat_q3_k, linear_mat_args, LINEAR_MAT_THREADS, 2) { mat_many<form_q3_k>(a); }
 KERNEL(linear_mat_q4_k, linear_mat_args, LINEAR_MAT_THREADS) { mat_many<form_q4_k>(a); }
 KERNEL(linear_mat_q5_k, linear_mat_args, LINEAR_MAT_THREADS) { mat_many<form_q5_k>(a); }
 KERNEL(linear_mat_q6_k, linear_mat_args, LINEAR_MAT_THREADS) { mat_many<form_q6_k>(a); }

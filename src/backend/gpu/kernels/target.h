@@ -76,8 +76,6 @@ DEVICE int32_t dot4(int32_t a, int32_t b, int32_t c) {
 #elif defined(__NVPTX__)
 #define KERNEL(name, args_type, max_threads) \
     extern "C" __attribute__((global, launch_bounds(max_threads))) void name(const args_type a)
-#define KERNEL_PAIR(name, args_type, max_threads) \
-    extern "C" __attribute__((global, launch_bounds(max_threads, 2))) void name(const args_type a)
 #define KERNEL_BLOCKS(name, args_type, max_threads, blocks) \
     extern "C" __attribute__((global, launch_bounds(max_threads, blocks))) void name(const args_type a)
 #define WAVE 32
@@ -112,11 +110,6 @@ enum { TEAM = 32 };
 enum { LOADS_AHEAD = 4 };
 #else
 enum { LOADS_AHEAD = 2 };
-#endif
-
-/* A kernel whose registers should leave room for two blocks on a multiprocessor. */
-#if !defined(KERNEL_PAIR)
-#define KERNEL_PAIR KERNEL
 #endif
 
 DEVICE uint32_t lane_in_team() { return thread_x() & 31u; }
