@@ -59,10 +59,10 @@ typedef struct {
     uint32_t gpu;     /* which of them; the first, where layers are split */
     api_split split;  /* has_cpu: some layers run on the CPU beside GPUs */
     bool has_cpu;
-    bool automatic;    /* the device was not asked for: the CPU may stand in */
-    char reason[400];  /* why this device */
+    bool automatic;     /* the device was not asked for: the CPU may stand in */
+    char reason[400];   /* why this device */
     char verified[200]; /* what is known of the device's numbers; empty: nothing was asked */
-    char warning[200]; /* what became other than asked for; empty: nothing */
+    char warning[200];  /* what became other than asked for; empty: nothing */
 } api_shape;
 
 enum { CONTEXT_DEFAULT_MOST = 8192 };

@@ -9,7 +9,7 @@
 
 typedef struct {
     const char *file;   /* "linear": kernels/linear.hip */
-    const char *target; /* "gfx1100"; "sm_90" for PTX */
+    const char *target; /* "gfx1100"; "sm_80" for PTX */
     const void *data;   /* PTX ends with a NUL that n_bytes counts */
     size_t n_bytes;
 } gpu_code;
@@ -20,7 +20,7 @@ const gpu_code *gpu_code_at(uint32_t i);
 /* Whether the binary has all files' code for a device of this arch, and under which target's name: the arch itself; for
  * NVIDIA any sm_ at or above the PTX's. false: it has none, `gpu_code_targets` says what there is. */
 bool gpu_code_covers(const char *arch, const char **target);
-const char *gpu_code_targets(void); /* "gfx1100 gfx1101 sm_90"; "" when built without */
+const char *gpu_code_targets(void); /* "gfx1100 gfx1101 sm_80"; "" when built without */
 const gpu_code *gpu_code_find(const char *file, const char *target);
 
 #endif
