@@ -71,7 +71,10 @@ int main(int argc, char **argv) {
     unsigned n_prompt = (unsigned)atoi(argv[3]), n_out = (unsigned)atoi(argv[4]), most = 1;
     if (n_prompt > 8192) return 2;
     for (int i = 5; i < argc; i++) most = (unsigned)atoi(argv[i]) > most ? (unsigned)atoi(argv[i]) : most;
-    rf_engine_options opt = {.threads = (uint32_t)atoi(argv[2]), .context = n_prompt + n_out + 8, .parallel = most};
+    rf_engine_options opt = {.device = getenv("ROCMFORGE_DEVICE"),
+                             .threads = (uint32_t)atoi(argv[2]),
+                             .context = n_prompt + n_out + 8,
+                             .parallel = most};
     bool ok = most <= MOST && rf_model_open(&m, argv[1], &e) && rf_engine_open(&g, m, &opt, &e);
     if (!ok) fprintf(stderr, "%s\n", e.message);
     if (ok) printf("| seq | pp t/s   | tg t/s   | out t/s  |\n|-|-|-|-|\n");

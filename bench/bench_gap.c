@@ -92,7 +92,8 @@ int main(int argc, char **argv) {
     rf_error e;
     rf_model *m = NULL;
     rf_engine *g = NULL;
-    rf_engine_options opt = {.threads = (uint32_t)atoi(argv[2]), .context = 8192, .parallel = n + 1};
+    rf_engine_options opt = {
+        .device = getenv("ROCMFORGE_DEVICE"), .threads = (uint32_t)atoi(argv[2]), .context = 8192, .parallel = n + 1};
     bool ok = rf_model_open(&m, argv[1], &e) && rf_engine_open(&g, m, &opt, &e);
     if (!ok) fprintf(stderr, "%s\n", e.message);
     ok = ok && run(g, n, n_long);
