@@ -3,6 +3,7 @@
 /* A gap three times the usual one is seen as a stall; what is aimed at leaves room for what was not foreseen: on two cores shared
  * with the clients 2.25 gave no shorter time to the first token of a long prompt than 1.6, and longer gaps. */
 static const double STRETCH = 1.6;
+static const double NO_STALL_US = 16000; /* nobody sees a gap this short: a GPU's steps may grow to it */
 static const double NEW_SHARE = 0.25; /* of a new figure in the running mean */
 
 static uint32_t class_of(uint32_t n_decode) {
@@ -33,7 +34,8 @@ void step_cost_learn(step_cost *c, uint32_t n_decode, uint32_t n_prefill, int64_
 
 uint32_t step_cost_budget(const step_cost *c, uint32_t n_decode, int64_t target_us, uint32_t most) {
     double alone = decode_cost(c, n_decode), aim = (double)target_us;
-    if (alone > 0 && aim > STRETCH * alone) aim = STRETCH * alone;
+    double smooth = STRETCH * alone > NO_STALL_US ? STRETCH * alone : NO_STALL_US;
+    if (alone > 0 && aim > smooth) aim = smooth;
     double room = aim - alone, n = BUDGET_LEAST;
     if (c->token_us > 0 && room > n * c->token_us) n = room / c->token_us;
     return n < most ? (uint32_t)n : most;

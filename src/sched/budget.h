@@ -16,7 +16,7 @@ typedef struct {
 void step_cost_learn(step_cost *c, uint32_t n_decode, uint32_t n_prefill, int64_t us);
 
 /* Tokens of prompts beside n_decode generations (1 or more): the step shall last at most `target_us`, and about
- * 1.6 times what it does without. At least BUDGET_LEAST, so that prompts always go on; at most `most`. */
+ * 1.6 times what it does without, or 16 ms. At least BUDGET_LEAST, so that prompts always go on; at most `most`. */
 uint32_t step_cost_budget(const step_cost *c, uint32_t n_decode, int64_t target_us, uint32_t most);
 
 #endif
