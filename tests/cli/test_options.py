@@ -39,7 +39,7 @@ def test_an_option_that_a_command_does_not_use_is_refused(refused, command, opti
 
 
 @pytest.mark.parametrize("args", (["perplexity", "m"], ["embed", "m"], ["quantize", "a", "b", "c"],
-                                  ["verify", "m"], ["convert", "a", "b"], ["models"], ["context", "list"],
+                                  ["convert", "a", "b"], ["models"], ["context", "list"],
                                   ["generate", "m", "--grammar", "x"], ["generate", "m", "--mirostat", "1"],
                                   ["generate", "m", "--dry-multiplier", "1"],
                                   ["generate", "m", "--lora=x"], ["plan", "m", "--no-mmap"]))
@@ -53,7 +53,7 @@ def test_what_is_not_built_is_named(refused, args):
     ("-t", "257"), ("-ub", "0"), ("-b", "0"), ("--temp", "nan"), ("--temp", "1e999"), ("--temp", "-0.1"), ("--top-k", "-1"),
     ("--top-p", "1.01"), ("--min-p", "x"), ("--repeat-penalty", "0"), ("--repeat-last-n", "-2"), ("--seed", "-2"),
     ("--logit-bias", "1"), ("--logit-bias", "x+1"), ("--logit-bias", "-1+1"), ("--logit-bias", "1+inf"), ("--stop", ""),
-    ("--top-logprobs", "65"), ("-ctk", "q4_0"), ("-ctv", "f8")))
+    ("--top-logprobs", "65"), ("-ctk", "q5_1"), ("-ctv", "f8")))
 def test_a_value_out_of_range_is_named(refused, tiny, option, value):
     line = refused("usage.range", "generate", tiny("llama"), "-p", "x", "-n", "1", option, value, status=2)
     assert (value or "''") in line and ("e+" not in line)

@@ -125,11 +125,11 @@ template <uint32_t STEPS, uint32_t N> DEVICE int32_t spread_sum(const int32_t s[
         const bool upper = thread_x() & mask;
         const uint32_t n = STEPS * N / mask; /* values still to be spread */
         if (n < 2) {
-            v[0] += team_xor(v[0], mask);
+            v[0] = wrap_add(v[0], team_xor(v[0], mask));
             continue;
         }
         UNROLL for (uint32_t i = 0; i < n / 2; i++) v[i] =
-            (upper ? v[2 * i + 1] : v[2 * i]) + team_xor(upper ? v[2 * i] : v[2 * i + 1], mask);
+            wrap_add(upper ? v[2 * i + 1] : v[2 * i], team_xor(upper ? v[2 * i] : v[2 * i + 1], mask));
     }
     return v[0];
 }

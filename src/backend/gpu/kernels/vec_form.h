@@ -109,6 +109,10 @@ template <vec_type T> DEVICE void vec_codes(uint32_t q[8], const vec_raw<T> &w) 
     }
 }
 
+/* Wrapping: what a lane past the end has read is anything, and dropped afterwards. */
+DEVICE int32_t wrap_mul(int32_t a, int32_t b) { return (int32_t)((uint32_t)a * (uint32_t)b); }
+DEVICE int32_t wrap_add(int32_t a, int32_t b) { return (int32_t)((uint32_t)a + (uint32_t)b); }
+
 /* Sums of one block of 32 with one row of activations: lo, hi the code words; asum: the sum of the 32 codes, or for
  * sub-blocks of 16 the two sums as i16. */
 template <vec_type T>
@@ -128,10 +132,10 @@ DEVICE void vec_sums(int32_t &isum, int32_t &msum, const uint32_t q[8], const ve
             isum = (int8_t)w.sub * (first - F::zero * a0) + (int8_t)(w.sub >> 8) * (second - F::zero * a1);
         }
     } else if constexpr (F::super) {
-        isum = (int32_t)w.sub * second;
-        msum = (int32_t)w.sub_min * asum;
+        isum = wrap_mul((int32_t)w.sub, second);
+        msum = wrap_mul((int32_t)w.sub_min, asum);
     } else {
-        isum = second - F::zero * asum;
+        isum = wrap_add(second, wrap_mul(-F::zero, asum));
     }
 }
 
