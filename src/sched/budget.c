@@ -4,7 +4,7 @@
  * with the clients 2.25 gave no shorter time to the first token of a long prompt than 1.6, and longer gaps. */
 static const double STRETCH = 1.6;
 static const double NO_STALL_US = 16000; /* nobody sees a gap this short: a GPU's steps may grow to it */
-static const double NEW_SHARE = 0.25; /* of a new figure in the running mean */
+static const double NEW_SHARE = 0.25;    /* of a new figure in the running mean */
 
 static uint32_t class_of(uint32_t n_decode) {
     uint32_t k = 0;
