@@ -22,7 +22,7 @@ typedef struct {
     int32_t first_layer; /* -1: all keys and values are equal */
 } verify_report;
 
-/* The whole comparison, whatever is known already. x: the device's executor. */
+/* The whole comparison, whatever is known already. x: the device's executor. r: zero, or with its answer, which is taken. */
 MUST_CHECK status verify_compare(verify_report *r, exec *x, const rf_model *m, const api_shape *s, err *e);
 void verify_report_free(verify_report *r);
 

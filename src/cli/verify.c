@@ -1,8 +1,14 @@
 /* rocmforge verify: the device's answer and the reference's, side by side. */
 #include "cli/cli.h"
 
+#include <math.h>
+
 static int64_t int_of(const json_t *v, const char *key) { return json_integer_value(json_object_get(v, key)); }
-static double number_of(const json_t *v, const char *key) { return json_number_value(json_object_get(v, key)); }
+/* null: a number against a NaN, or no end of a difference */
+static double number_of(const json_t *v, const char *key) {
+    const json_t *n = json_object_get(v, key);
+    return json_is_number(n) ? json_number_value(n) : (double)INFINITY;
+}
 static const char *text_of(const json_t *v, const char *key) { return json_string_value(json_object_get(v, key)); }
 
 static void print_verdict(const json_t *v) {
@@ -13,8 +19,11 @@ static void print_verdict(const json_t *v) {
     json_array_foreach(json_object_get(v, "steps"), i, step)
         printf("%8lld %12lld %12lld %16.6g\n", (long long)int_of(step, "after"), (long long)int_of(step, "values"),
                (long long)int_of(step, "differ"), number_of(step, "max_difference"));
+    printf("%8s %12lld %12lld\n", "drawn", (long long)int_of(v, "draws"), (long long)int_of(v, "draws_differ"));
     if (json_is_true(json_object_get(v, "equal")))
         printf("\nequal, bit for bit\n");
+    else if (!int_of(v, "differ"))
+        printf("\nDIFFERENT: the logits are equal, what is drawn from them is not\n");
     else if (int_of(v, "first_layer") >= 0)
         printf("\nDIFFERENT: keys or values of layer %lld are the first that differ\n",
                (long long)int_of(v, "first_layer"));

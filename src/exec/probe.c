@@ -11,20 +11,52 @@ static uint32_t min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
 /* Spread over the vocabulary, never two alike in a row. */
 static int32_t token_at(uint32_t i, uint32_t n_vocab) { return (int32_t)((i * 7919u + 13u) % n_vocab); }
 
-static status ask_step(exec *x, uint32_t from, uint32_t n, float *row, uint32_t n_vocab, err *e) {
+/* Tokens [from, from + n). What is not finite is compared like everything else: `failed` takes it. */
+static status ask_step(exec *x, uint32_t from, uint32_t n, exec_seq *one, err *failed, err *e) {
+    uint32_t n_vocab = exec_model(x)->n_vocab;
     int32_t token[PROBE_TOKENS], pos[PROBE_TOKENS], out_row = (int32_t)n - 1;
     uint32_t seq[PROBE_TOKENS] = {0}, pages[PROBE_TOKENS];
-    err not_finite = {0};
     for (uint32_t i = 0; i < PROBE_TOKENS; i++) pages[i] = i;
     for (uint32_t i = 0; i < n; i++) {
         token[i] = token_at(from + i, n_vocab);
         pos[i] = (int32_t)(from + i);
     }
-    exec_seq one = {.pages = pages, .failed = &not_finite}; /* what is not finite is compared like everything else */
+    failed->code = OK;
+    one->pages = pages, one->failed = failed;
     exec_batch b = {.n_tok = n, .n_seq = 1, .n_out = 1};
-    b.token = token, b.pos = pos, b.seq = seq, b.out_row = &out_row, b.seqs = &one;
-    status s = exec_step(x, &b, e);
+    b.token = token, b.pos = pos, b.seq = seq, b.out_row = &out_row, b.seqs = one;
+    return exec_step(x, &b, e);
+}
+
+static status ask_logits(exec *x, uint32_t from, uint32_t n, float *row, uint32_t n_vocab, err *e) {
+    exec_seq one = {0};
+    err not_finite;
+    status s = ask_step(x, from, n, &one, &not_finite, e);
     if (!s) memcpy(row, exec_logits(x, 0), n_vocab * sizeof *row);
+    return s;
+}
+
+/* The last of the probe's n tokens again, its logits drawn from in each way: the highest; top-k and top-p; all of them, with
+ * penalties and a bias. */
+static status ask_draws(probe_answer *a, exec *x, uint32_t n, err *e) {
+    int32_t history[PROBE_TOKENS];
+    for (uint32_t i = 0; i < n; i++) history[i] = token_at(i, a->n_vocab);
+    const sample_bias bias = {.id = token_at(n, a->n_vocab), .bias = 2.0f};
+    sample_params way[PROBE_DRAWS];
+    for (int i = 0; i < PROBE_DRAWS; i++) way[i] = sample_defaults();
+    way[0].temperature = 0.0f;
+    way[1].seed = 1, way[1].temperature = 3.0f, way[1].min_p = 0.0f; /* so flat that every candidate counts */
+    way[2].seed = 2, way[2].temperature = 1.0f, way[2].top_k = 0, way[2].top_p = 1.0f, way[2].min_p = 0.0f;
+    way[2].repeat_penalty = 1.25f, way[2].presence_penalty = 0.5f, way[2].frequency_penalty = 0.25f;
+    way[2].bias = &bias, way[2].n_bias = 1;
+    status s = OK;
+    for (int i = 0; !s && i < PROBE_DRAWS; i++) {
+        sample_result r = {.id = -1};
+        err failed;
+        exec_seq one = {.sampling = &way[i], .history = history, .n_history = n, .sample_pos = n, .result = &r};
+        s = ask_step(x, n - 1, 1, &one, &failed, e);
+        a->draw[i] = failed.code ? (probe_draw){.id = -1} : (probe_draw){r.id, r.logprob};
+    }
     return s;
 }
 
@@ -37,10 +69,11 @@ status probe_ask(probe_answer *a, exec *x, uint32_t max_tok, uint32_t n_tok, err
     status s = OK;
     for (uint32_t at = 0; !s && at < prompt + decodes;) {
         uint32_t n = at < prompt ? min_u32(chunk, prompt - at) : 1;
-        s = ask_step(x, at, n, a->logits + (size_t)a->n_steps * a->n_vocab, a->n_vocab, e);
+        s = ask_logits(x, at, n, a->logits + (size_t)a->n_steps * a->n_vocab, a->n_vocab, e);
         at += n;
         a->after[a->n_steps++] = at;
     }
+    if (!s) s = ask_draws(a, x, prompt + decodes, e);
     if (s) probe_free(a);
     return s;
 }
@@ -51,7 +84,9 @@ void probe_free(probe_answer *a) {
 }
 
 void probe_hash(const probe_answer *a, uint64_t out[2]) {
-    XXH128_hash_t h = XXH3_128bits(a->logits, (size_t)a->n_steps * a->n_vocab * sizeof *a->logits);
+    XXH128_hash_t d = XXH3_128bits(a->draw, sizeof a->draw);
+    XXH128_hash_t h =
+        XXH3_128bits_withSeed(a->logits, (size_t)a->n_steps * a->n_vocab * sizeof *a->logits, d.low64 ^ d.high64);
     out[0] = h.low64, out[1] = h.high64;
 }
 
@@ -63,12 +98,19 @@ probe_difference probe_compare(const probe_answer *a, const probe_answer *b, uin
         for (uint32_t i = 0; i < a->n_vocab; i++) {
             if (memcmp(&x[i], &y[i], sizeof *x) == 0 || (isnan(x[i]) && isnan(y[i]))) continue;
             double far = fabs((double)x[i] - (double)y[i]);
+            if (isnan(far)) far = INFINITY;
             d.n_differ++;
-            if (!(far <= d.max_diff)) d.max_diff = far;
+            if (far > d.max_diff) d.max_diff = far;
             if (!d.first_after) d.first_after = a->after[s];
         }
     }
     return d;
+}
+
+uint32_t probe_draws_differ(const probe_answer *a, const probe_answer *b) {
+    uint32_t n = 0;
+    for (int i = 0; i < PROBE_DRAWS; i++) n += memcmp(&a->draw[i], &b->draw[i], sizeof a->draw[i]) != 0;
+    return n;
 }
 
 /* --- where it began -------------------------------------------------------------------------------------------------------- */

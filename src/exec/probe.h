@@ -1,4 +1,5 @@
-/* One fixed question to a model: 40 tokens in chunks of 32, then 4 single ones, and the logits after each step. Two executors
+/* One fixed question to a model: 40 tokens in chunks of 32, then 4 single ones, and the logits after each step; then the last
+ * token again, for each of a few ways to draw the next one (a device may draw by itself, exec.h). Two executors
  * of the same model that compute alike give the same bits: the CPU's tiers do, and GPUs do (backend/gpu/gpu.h). So what is
  * allowed is no difference at all, whatever the weights' types. Uses the first pages of the executor's cache, which nobody
  * may hold. One thread. */
@@ -8,12 +9,18 @@
 #include "exec/exec.h"
 
 enum { PROBE_PROMPT = 40, PROBE_CHUNK = 32, PROBE_DECODES = 4, PROBE_TOKENS = PROBE_PROMPT + PROBE_DECODES };
-enum { PROBE_MAX_STEPS = PROBE_TOKENS };
+enum { PROBE_MAX_STEPS = PROBE_TOKENS, PROBE_DRAWS = 3 };
+
+typedef struct {
+    int32_t id; /* -1: nothing could be drawn */
+    float logprob;
+} probe_draw;
 
 typedef struct {
     uint32_t n_steps, after[PROBE_MAX_STEPS]; /* tokens of the sequence at the end of each step */
     uint32_t n_vocab;
     float *logits; /* [n_steps][n_vocab] */
+    probe_draw draw[PROBE_DRAWS];
 } probe_answer;
 
 /* max_tok: the most tokens a step of either executor takes; n_tok: tokens that the caches have room for. */
@@ -24,11 +31,13 @@ void probe_hash(const probe_answer *a, uint64_t out[2]);
 
 typedef struct {
     uint64_t n_values, n_differ; /* bits; NaN equals NaN */
-    double max_diff;
-    uint32_t first_after; /* tokens after which the first difference came; 0: none */
+    double max_diff;             /* infinity: a number stands against a NaN */
+    uint32_t first_after;        /* tokens after which the first difference came; 0: none */
 } probe_difference;
 
 probe_difference probe_compare(const probe_answer *a, const probe_answer *b, uint32_t first_step, uint32_t n_steps);
+
+uint32_t probe_draws_differ(const probe_answer *a, const probe_answer *b); /* of PROBE_DRAWS */
 
 /* The first layer whose keys or values of the probe's tokens differ between two caches of the same shape; -1: none does. */
 MUST_CHECK status probe_first_layer(const probe_answer *a, exec *x, exec *y, int32_t *layer, err *e);
