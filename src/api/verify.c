@@ -31,7 +31,7 @@ static uint32_t probe_room(const api_shape *s) {
 
 static status ask(probe_answer *a, exec *x, const api_shape *s, err *e) {
     uint32_t n = min_u32(probe_room(s), PROBE_TOKENS);
-    return probe_ask(a, x, min_u32(s->exec.max_tok, PROBE_CHUNK), min_u32(n, s->context), e);
+    return probe_ask(a, x, min_u32(s->exec.max_tok, PROBE_LONG), min_u32(n, s->context), e);
 }
 
 /* --- the CPU's word -------------------------------------------------------------------------------------------------------- */
@@ -42,7 +42,7 @@ static status open_reference(exec **out, const rf_model *m, const api_shape *s, 
     backend *b = NULL;
     status rc = cpu_backend_open(&b, &cpu, e);
     exec_options x = s->exec;
-    x.max_tok = min_u32(x.max_tok, PROBE_CHUNK), x.max_out = 1, x.hidden = false;
+    x.max_tok = min_u32(x.max_tok, PROBE_LONG), x.max_out = 1, x.hidden = false;
     x.n_pages = (PROBE_TOKENS + x.page_tokens - 1) / x.page_tokens;
     x.choose = NULL;
     backend *const all[] = {b};

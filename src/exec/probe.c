@@ -60,20 +60,27 @@ static status ask_draws(probe_answer *a, exec *x, uint32_t n, err *e) {
     return s;
 }
 
+/* Tokens of the step that begins behind `at` of n_tok. */
+static uint32_t step_size(uint32_t at, uint32_t n_tok, uint32_t max_tok) {
+    uint32_t decodes = min_u32(PROBE_DECODES, n_tok), prompt = min_u32(PROBE_PROMPT, n_tok - decodes);
+    if (at < prompt) return min_u32(min_u32(PROBE_CHUNK, max_tok), prompt - at);
+    if (at < prompt + decodes) return 1;
+    return min_u32(min_u32(PROBE_LONG, max_tok), n_tok - at);
+}
+
 status probe_ask(probe_answer *a, exec *x, uint32_t max_tok, uint32_t n_tok, err *e) {
     *a = (probe_answer){.n_vocab = exec_model(x)->n_vocab};
-    uint32_t decodes = min_u32(PROBE_DECODES, n_tok), prompt = min_u32(PROBE_PROMPT, n_tok - decodes);
-    uint32_t chunk = min_u32(PROBE_CHUNK, max_tok);
+    n_tok = min_u32(n_tok, PROBE_TOKENS);
     a->logits = mem_array(PROBE_MAX_STEPS, a->n_vocab * sizeof *a->logits);
     if (!a->logits) return fail(e, ERR_NOMEM, "the logits of a probe");
     status s = OK;
-    for (uint32_t at = 0; !s && at < prompt + decodes;) {
-        uint32_t n = at < prompt ? min_u32(chunk, prompt - at) : 1;
+    for (uint32_t at = 0; !s && at < n_tok;) {
+        uint32_t n = step_size(at, n_tok, max_tok);
         s = ask_logits(x, at, n, a->logits + (size_t)a->n_steps * a->n_vocab, a->n_vocab, e);
         at += n;
         a->after[a->n_steps++] = at;
     }
-    if (!s) s = ask_draws(a, x, prompt + decodes, e);
+    if (!s) s = ask_draws(a, x, n_tok, e);
     if (s) probe_free(a);
     return s;
 }

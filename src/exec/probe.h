@@ -1,5 +1,5 @@
-/* One fixed question to a model: 40 tokens in chunks of 32, then 4 single ones, and the logits after each step; then the last
- * token again, for each of a few ways to draw the next one (a device may draw by itself, exec.h). Two executors
+/* One fixed question to a model: 40 tokens in chunks of 32, then 4 single ones, then 64 at once (so that the kernels of single
+ * tokens, of a few and of many all answer), and the logits after each step; then the last token again, for each of a few ways to draw the next one (a device may draw by itself, exec.h). Two executors
  * of the same model that compute alike give the same bits: the CPU's tiers do, and GPUs do (backend/gpu/gpu.h). So what is
  * allowed is no difference at all, whatever the weights' types. Uses the first pages of the executor's cache, which nobody
  * may hold. One thread. */
@@ -8,8 +8,8 @@
 
 #include "exec/exec.h"
 
-enum { PROBE_PROMPT = 40, PROBE_CHUNK = 32, PROBE_DECODES = 4, PROBE_TOKENS = PROBE_PROMPT + PROBE_DECODES };
-enum { PROBE_MAX_STEPS = PROBE_TOKENS, PROBE_DRAWS = 3 };
+enum { PROBE_PROMPT = 40, PROBE_CHUNK = 32, PROBE_DECODES = 4, PROBE_LONG = 64 };
+enum { PROBE_TOKENS = PROBE_PROMPT + PROBE_DECODES + PROBE_LONG, PROBE_MAX_STEPS = PROBE_TOKENS, PROBE_DRAWS = 3 };
 
 typedef struct {
     int32_t id; /* -1: nothing could be drawn */

@@ -10,7 +10,7 @@
 #include "exec/probe.h"
 #include "tiny_gguf.h"
 
-enum { PAGE = 16, N_PAGES = 4 };
+enum { PAGE = 16, N_PAGES = (PROBE_TOKENS + 15) / 16 };
 
 typedef struct {
     gguf *file;
@@ -54,17 +54,17 @@ static void test_tiers_answer_alike(void **state) {
         char path[TINY_PATH];
         make((const char *[]){"llama", "qwen3", "gemma3"}[i], path);
         rig x, y;
-        rig_open(&x, path, TIER_SCALAR, PROBE_CHUNK);
+        rig_open(&x, path, TIER_SCALAR, PROBE_LONG);
         rig_open(&y, path, -1, 64);
         probe_answer a, b;
-        ask(&a, &x, PROBE_CHUNK, 64);
+        ask(&a, &x, PROBE_LONG, 64);
         ask(&b, &y, 64, 64);
-        static const uint32_t after[] = {32, 40, 41, 42, 43, 44};
-        assert_int_equal(a.n_steps, 6);
-        assert_int_equal(b.n_steps, 6);
+        static const uint32_t after[] = {32, 40, 41, 42, 43, 44, 64};
+        assert_int_equal(a.n_steps, 7);
+        assert_int_equal(b.n_steps, 7);
         assert_memory_equal(a.after, after, sizeof after);
         probe_difference d = probe_compare(&a, &b, 0, a.n_steps);
-        assert_int_equal(d.n_values, 6 * TINY_VOCAB);
+        assert_int_equal(d.n_values, 7 * TINY_VOCAB);
         assert_int_equal(d.n_differ, 0);
         assert_int_equal(probe_draws_differ(&a, &b), 0);
         for (int k = 0; k < PROBE_DRAWS; k++) assert_true(a.draw[k].id >= 0 && a.draw[k].logprob < 0.0f);
@@ -94,13 +94,13 @@ static void test_what_there_is_room_for(void **state) {
     char path[TINY_PATH];
     make("llama", path);
     rig x;
-    rig_open(&x, path, TIER_SCALAR, PROBE_CHUNK);
+    rig_open(&x, path, TIER_SCALAR, PROBE_LONG);
     probe_answer whole, cut, few;
-    ask(&whole, &x, PROBE_CHUNK, PROBE_TOKENS);
+    ask(&whole, &x, PROBE_LONG, PROBE_TOKENS);
     ask(&cut, &x, 1, PROBE_TOKENS);
     assert_int_equal(cut.n_steps, PROBE_TOKENS);
-    assert_memory_equal(cut.logits + (size_t)(PROBE_TOKENS - 1) * cut.n_vocab, whole.logits + (size_t)5 * whole.n_vocab,
-                        cut.n_vocab * sizeof(float));
+    assert_memory_equal(cut.logits + (size_t)(PROBE_TOKENS - 1) * cut.n_vocab,
+                        whole.logits + (size_t)(whole.n_steps - 1) * whole.n_vocab, cut.n_vocab * sizeof(float));
     assert_int_equal(probe_draws_differ(&whole, &cut), 0);
     for (uint32_t n = 1; n < 10; n++) {
         ask(&few, &x, 5, n);
@@ -122,11 +122,11 @@ static void check_poked(const char *tensor, int32_t wanted) {
     const uint16_t scale = 0x4000; /* 2: of a block's 32 weights */
     tiny_gguf_poke(poked, tensor, 0, &scale, sizeof scale);
     rig x, y;
-    rig_open(&x, path, TIER_SCALAR, PROBE_CHUNK);
-    rig_open(&y, poked, TIER_SCALAR, PROBE_CHUNK);
+    rig_open(&x, path, TIER_SCALAR, PROBE_LONG);
+    rig_open(&y, poked, TIER_SCALAR, PROBE_LONG);
     probe_answer a, b;
-    ask(&a, &x, PROBE_CHUNK, PROBE_TOKENS);
-    ask(&b, &y, PROBE_CHUNK, PROBE_TOKENS);
+    ask(&a, &x, PROBE_LONG, PROBE_TOKENS);
+    ask(&b, &y, PROBE_LONG, PROBE_TOKENS);
     probe_difference d = probe_compare(&a, &b, 0, a.n_steps);
     assert_true(d.n_differ > 0 && d.max_diff > 0.0 && d.first_after == 32);
     int32_t layer = 7;
