@@ -55,8 +55,6 @@ def main():
     folder, fd, memory, address, n_bytes = sys.argv[1], *map(int, sys.argv[2:])
     compilers = ("clang-22", "clang-21", "clang-20", "clang")  # the emulator compiles each form of instruction once
     os.environ.setdefault("CC", next(filter(shutil.which, compilers), "clang"))
-    # what it writes for gfx942's integer matrix instructions assigns vectors of int to vectors of unsigned
-    os.environ.setdefault("CCC_OVERRIDE_OPTIONS", "# +-flax-vector-conversions=all")
     stream = socket.socket(fileno=fd).makefile("rwb")
     try:
         map_memory(memory, address, n_bytes)
