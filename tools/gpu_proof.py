@@ -18,7 +18,8 @@ the greatest difference. host: the kernel's source on the interpreter (tests/sim
 of AMD's instruction set, short form (`./runtests --only "gpu emulator"`); never on AMD hardware. sm_80: the PTX that ships, on an
 NVIDIA H200 (2026-11-21), long form, attention short. No cell: not run, or the emulator could not (docs/testing.md names what).
 attention_split means its kernels with 4 and 8 heads and wide, and attention_merge; sample_pick: all four of sampling.
-attention_split is wrong on the emulated gfx1100 with quantised caches alone, and the emulator with it: its ds_load_u16_d16 after
+attention_split is wrong on the emulated gfx1100 with quantised caches alone; not yet explained for certain: the emulator is wrong about
+a pair of instructions that the kernel has: its ds_load_u16_d16 after
 ds_load_u16_d16_hi loses the upper half, which the ISA guide says is preserved.
 Made by tools/gpu_proof.py.
 """

@@ -10,8 +10,8 @@ from stages import Counts
 
 ARCHS = ("gfx1100", "gfx1201", "gfx942")
 PROGRAMS = ("attention", "linear_mat", "sample", "quantize", "rows", "moe", "linear_vec")
-# Not among them, as only shapes with a quantised cache meet it: on gfx1100 ds_load_u16_d16 after ds_load_u16_d16_hi loses the upper
-# half, which the ISA guide says is preserved, so attention_split differs there (gfx1201's code loads whole registers, and agrees).
+# Not among them: only shapes with a quantised cache differ: on gfx1100 ds_load_u16_d16 after ds_load_u16_d16_hi loses the upper
+# half, which the ISA guide says is preserved. attention_split, which has that pair, differs there; that this is all is not yet shown.
 CANNOT = {  # the emulator's faults: what it cannot run, and why
     ("gfx942", "rows_layer_norm"): "the emulator faults in ds_bpermute_b32 v2, v2, v1, which touches registers only",
     ("gfx942", "rows_rms_norm"): "ends the emulator's process; not yet explained",
