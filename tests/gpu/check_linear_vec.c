@@ -316,7 +316,19 @@ static uint32_t some_k(quant_type t, uint32_t i) {
     return n == 1 ? values[i % 8] : n * (n == 32 ? blocks : super)[i % 8];
 }
 
+/* Both forms on three columns of two parts, and the experts' form. */
+static void check_little(check_rig *r, quant_type t) {
+    const uint32_t i = quantised(t) && quant_lookup((uint32_t)t)->block_elems == 32 ? 1 : 0;
+    const shape c = {t, some_k(t, i + 1), {3, 2}, 2, 3, true, NOT_FINITE};
+    check_shape(r, &c);
+    check_expert(r, t, some_k(t, i), 3, 1, true);
+}
+
 static void check_type(check_rig *r, quant_type t) {
+    if (check_short()) {
+        check_little(r, t);
+        return;
+    }
     const uint32_t n = check_long() ? 48 : 8;
     for (uint32_t i = 0; i < n; i++) {
         shape c = {

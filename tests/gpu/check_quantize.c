@@ -29,13 +29,13 @@ static void fill(float *x, size_t n) {
         for (size_t i = at; i < n && i < at + 32; i++) {
             x[i] = check_normal(&seed);
             if (kind == 0) x[i] = 0.0f;
-            if (kind == 1) x[i] *= 1e-39f;
+            if (kind == 1) x[i] *= check_tame() ? 1e-15f : 1e-39f;
             if (kind == 2) x[i] *= 1e36f;
             if (kind == 3) x[i] = (float)((int)(draw() % 255) - 127) / 2; /* ties */
         }
         if (kind == 4) x[at + draw() % 32] = draw() % 2 ? INFINITY : -INFINITY;
         if (kind == 5) x[at + draw() % 32] = NAN;
-        if (kind == 6) x[at] = 1e-38f; /* 127 / a still finite, or not */
+        if (kind == 6) x[at] = check_tame() ? 1e-15f : 1e-38f; /* 127 / a still finite, or not */
     }
 }
 
@@ -124,7 +124,7 @@ static void check_shape(check_rig *r, const shape *c) {
 static void check_op(check_rig *r, op o, uint32_t scale_block) {
     static const uint32_t widths[] = {1, 2, 7, 9, 16, 18, 27, 33, 64, 48};
     const uint32_t n = check_long() ? 40 : 10;
-    for (uint32_t i = 0; i < n; i++) {
+    for (uint32_t i = check_short() ? 3 : 0; i < (check_short() ? 4 : n); i++) {
         shape c = {o, scale_block, widths[i % 10] * (scale_block == 256 ? 256 : i % 3 ? 32 : 288), 1 + i * 3 % 5,
                    0, i % 3 != 0};
         c.group = c.n;

@@ -15,6 +15,7 @@ import subprocess
 import sys
 
 import checks
+import emulator
 import oracles
 from gpu_kernels import find_compiler  # tools/, which checks.py has put on the path
 from stages import Counts, Stage, count_junit
@@ -60,6 +61,8 @@ def stages(env, long):
     for path in sorted(p for room in ("cli", "server", "oracle", "gpu") for p in TOP.glob(f"tests/{room}/test_*.py")):
         plan.append(Stage(f"{path.parent.name}/{path.stem}", lambda log, p=path: python_tests(log, p, env, "gcc"),
                           ("build gcc", "set-up oracles"), LONGEST.get(path.stem, 30)))
+    for arch in emulator.ARCHS:
+        plan.append(Stage(f"gpu emulator {arch}", lambda log, a=arch: emulator.run(log, OUT / "gcc", env, a, long), ("build gcc",), 150))
     for room in ("cli", "server"):
         plan.append(Stage(f"{room} asan", lambda log, r=room: python_tests(log, TOP / "tests" / r, env, "asan", "-m", "smoke"),
                           ("build asan", "set-up oracles")))

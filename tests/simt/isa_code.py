@@ -19,6 +19,7 @@ FAMILIES = {"gfx11": "rdna3", "gfx12": "rdna4", "gfx94": "cdna", "gfx95": "cdna"
 PT_LOAD, SHT_DYNSYM, S_NOP, PAGE = 1, 11, 0xBF800000, 4096
 # What only caches notice: memory is coherent here, so these become s_nop.
 CACHE_ONLY = re.compile(r"^(buffer_gl[01]_inv|buffer_inv|buffer_wbl2|global_(inv|wb|wbinv))\b")
+MIXED_SIGNS = re.compile(r"(\*\(\(unsigned_int(\d+)\*\)[^;=]* = )\(int\2\)\{")
 CODE_LINE = re.compile(r"^\s+(\S.*?)\s*// ([0-9A-F]+):((?: [0-9A-F]{8})+)")
 LDS_SHIFT, LDS_MASK, LDS_UNIT = 15, 0x1FF, 512  # GRANULATED_LDS_SIZE of COMPUTE_PGM_RSRC2
 LDS_REACH, MAP_NORESERVE = (1 << 32) + (1 << 16), 0x4000
@@ -34,7 +35,16 @@ def import_emulator(folder):
     from test.mockgpu.amd import emu  # noqa: its folder is known only now
 
     map_all_of_lds(emu)
+    mend_vectors()
     return emu
+
+
+def mend_vectors():
+    """Its C for gfx942's integer matrix instructions assigns vectors of int to vectors of unsigned, which clang refuses."""
+    from tinygrad.runtime.support import compiler_cpu
+
+    plain = compiler_cpu.ClangCompiler.compile
+    compiler_cpu.ClangCompiler.compile = lambda self, source: plain(self, MIXED_SIGNS.sub(r"\1(unsigned_int\2){", source))
 
 
 def map_all_of_lds(emu):
