@@ -23,13 +23,13 @@ def generate(model, device, env):
 
 
 def test_tokens(tmp_path):
-    if not os.environ.get("ROCMFORGE_ISA_EMU") or not STANDIN.exists():
+    if not os.environ.get("RF_ISA_EMU") or not STANDIN.exists():
         pytest.skip("ROCMFORGE_ISA_EMU does not name the emulator's folder, or this build has no stand-in HIP library")
     pytest.importorskip("tinygrad")
     tiny_models = pytest.importorskip("tiny_models", reason="the oracle, which encodes weights, is not there")
     model = tmp_path / "tiny.gguf"
     tiny_models.make(model, "llama", "Q8_0")
-    played = {"ROCMFORGE_HIP_LIBRARY": str(STANDIN), "ROCMFORGE_STANDIN": "gfx1100"}
+    played = {"ROCMFORGE_ISA_EMU": os.environ["RF_ISA_EMU"], "ROCMFORGE_HIP_LIBRARY": str(STANDIN), "ROCMFORGE_STANDIN": "gfx1100"}
     kind, *gpu = generate(model, "gpu", played)
     assert kind == "gpu"
     assert gpu == list(generate(model, "cpu", {})[1:])

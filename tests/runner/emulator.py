@@ -1,7 +1,6 @@
 """The stages `gpu emulator ARCH`: each kernel's code object in the emulator of AMD's instruction set, its numbers against the
 CPU's reference: tests/gpu/check_*.c on the stand-in HIP library (tests/simt/standin.h), in their short form, or all of it.
 """
-import os
 import re
 import subprocess
 import sys
@@ -26,9 +25,9 @@ ENDS = {("gfx942", "attention")}  # programs whose kernels cannot be told apart 
 LINE = re.compile(r"(\S.*?) \| (\S+) \| (\d+) cases \| (\d+) wrong \| max error (\S+)")
 
 
-def missing():
+def missing(env):
     """Why nothing can be emulated here, "" if it can."""
-    if not os.environ.get("ROCMFORGE_ISA_EMU"):
+    if not env["RF_ISA_EMU"]:
         return "ROCMFORGE_ISA_EMU does not name the emulator's folder (docs/testing.md)"
     if subprocess.run([sys.executable, "-c", "import numpy, tinygrad"], capture_output=True).returncode:
         return "the packages tinygrad and numpy are missing"
@@ -38,7 +37,7 @@ def missing():
 def run(log, build, env, arch, long):
     counts = Counts()
     standin = build / "tests/simt/libstandin_hip.so"
-    why = missing() or ("" if standin.exists() else "this build has no stand-in HIP library")
+    why = missing(env) or ("" if standin.exists() else "this build has no stand-in HIP library")
     if why:
         counts.skip(f"gpu emulator {arch}", why)
         return counts
@@ -47,8 +46,9 @@ def run(log, build, env, arch, long):
         counts.skip(f"{kernel} on {arch}", text)
     launches = build / f"emulator-{arch}.launches"
     launches.unlink(missing_ok=True)
-    full = {**env, "ROCMFORGE_HIP_LIBRARY": str(standin), "ROCMFORGE_STANDIN": arch, "ROCMFORGE_STANDIN_LOG": str(launches),
-            "RF_GPU_CHECK": "hip", "RF_GPU_SKIP": ",".join(cannot), **({} if long else {"RF_GPU_SHORT": "1"})}
+    full = {**env, "ROCMFORGE_ISA_EMU": env["RF_ISA_EMU"], "ROCMFORGE_HIP_LIBRARY": str(standin),
+            "ROCMFORGE_STANDIN": arch, "ROCMFORGE_STANDIN_LOG": str(launches), "RF_GPU_CHECK": "hip",
+            "RF_GPU_SKIP": ",".join(cannot), **({} if long else {"RF_GPU_SHORT": "1"})}
     full.pop("RF_LONG", None)  # here the full counts would take days
     for name in PROGRAMS:
         if (arch, name) not in ENDS:

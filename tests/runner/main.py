@@ -42,7 +42,9 @@ def summary(total):
 def main():
     args = arguments()
     env = {name: os.environ[name] for name in ("RF_CACHE", "RF_SMOLLM2")}
-    env["ROCMFORGE_ISA_PYTHON"] = sys.executable  # runs the emulator, where ROCMFORGE_ISA_EMU names one
+    # set for a program, it makes the stand-in emulate; here it says only where the emulator is, and the tests of it pass that on
+    env["RF_ISA_EMU"] = os.environ.pop("ROCMFORGE_ISA_EMU", "")
+    env["ROCMFORGE_ISA_PYTHON"] = sys.executable
     os.environ.pop("RF_LONG", None)
     if args.long:
         env["RF_LONG"] = "1"

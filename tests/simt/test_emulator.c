@@ -1,12 +1,9 @@
 /* Code objects in the emulator of the instruction set, behind the stand-in: the same kernel as the interpreter's test, the same
- * numbers, for one arch of each of AMD's families that the emulator knows. Exit 77 without ROCMFORGE_ISA_EMU. */
-#include "../unit/check.h"
+ * numbers, for one arch of each of AMD's families that the emulator knows. Exit 77 without RF_ISA_EMU, its folder. */
+#include "../unit/apart.h"
 
 #include "backend/gpu/driver.h"
 #include "selftest_args.h"
-
-#include <sys/wait.h>
-#include <unistd.h>
 
 static err e;
 
@@ -35,7 +32,7 @@ static void run_sum(gpu_driver *d, gpu_kernel k) {
     must(d->alloc(d, 0, BLOCKS * 4, &out, &e));
     must(d->host_alloc(d, 0, (N + 1) * BLOCKS * 4, &p, &e));
     int32_t *host = p, want[BLOCKS] = {0};
-    for (int i = 0; i < N * BLOCKS; i++) want[i / N] += host[i] = i * 12345 - 6789;
+    for (int i = 0; i < N * BLOCKS; i++) want[i / N] += host[i] = i * 123 - 6789;
     const simt_test_args a = {.in = in, .out = out, .n = N};
     const gpu_launch l = {.grid = {BLOCKS, 1, 1}, .block = 256, .args = &a, .args_bytes = sizeof a};
     must(d->copy_in(d, 0, in, host, N * BLOCKS * 4, s, &e));
@@ -49,7 +46,7 @@ static void run_sum(gpu_driver *d, gpu_kernel k) {
     d->stream_close(d, 0, s);
 }
 
-static void run_on(const char *arch) {
+static void run_on(void *arch) {
     static _Alignas(16) unsigned char code[1 << 20];
     gpu_driver *d;
     gpu_module m;
@@ -64,25 +61,15 @@ static void run_on(const char *arch) {
     d->close(d);
 }
 
-/* In a child: the library reads its environment once. */
-static void test_arch(void **state) {
-    int how = 0;
-    fflush(NULL);
-    const pid_t child = fork();
-    if (!child) {
-        run_on(*state);
-        _exit(0);
-    }
-    assert_int_equal(waitpid(child, &how, 0), child);
-    if (how) fail_msg("%s: the child ended with %#x", (const char *)*state, (unsigned)how);
-}
+static void test_arch(void **state) { ends_apart(run_on, *state, 0); }
 
 int main(void) {
-    const char *folder = getenv("ROCMFORGE_ISA_EMU");
+    const char *folder = getenv("RF_ISA_EMU");
     if (!folder || !*folder) {
-        fprintf(stderr, "skipped: ROCMFORGE_ISA_EMU does not name the emulator's folder (docs/testing.md)\n");
+        fprintf(stderr, "skipped: RF_ISA_EMU does not name the emulator's folder (docs/testing.md)\n");
         return 77;
     }
+    setenv("ROCMFORGE_ISA_EMU", folder, 1);
     struct CMUnitTest tests[] = {
         {"gfx1100", test_arch, NULL, NULL, (void *)(uintptr_t) "gfx1100"},
         {"gfx1201", test_arch, NULL, NULL, (void *)(uintptr_t) "gfx1201"},

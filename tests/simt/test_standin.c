@@ -1,7 +1,7 @@
 /* The stand-in through the engine's own table of HIP functions (backend/gpu/driver.h): copies, kernels, graphs and events do
  * what they should, and misuse and scripted faults come out as the right errors. Each test runs in a process of its own, as the
  * library reads its environment once. */
-#include "../unit/check.h"
+#include "../unit/apart.h"
 
 #include "backend/gpu/driver.h"
 #include "selftest_args.h"
@@ -11,7 +11,6 @@
 #include <elf.h>
 #include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 static gpu_driver *d;
@@ -288,23 +287,12 @@ static void fault_hang(void) {
     _exit(1); /* it came back */
 }
 
-/* Runs in a child, whose end must be this (as waitpid gives it; 0: well). */
-static void apart_ends(void (*test)(void), int wanted) {
-    int how = 0;
-    fflush(NULL);
-    const pid_t child = fork();
-    if (!child) {
-        test();
-        _exit(0);
-    }
-    assert_int_equal(waitpid(child, &how, 0), child);
-    if (how != wanted) fail_msg("the child ended with %#x instead of %#x", (unsigned)how, (unsigned)wanted);
-}
+static void call(void *test) { ((void (*)(void))(uintptr_t)test)(); }
 
 #define APART(name) \
     static void test_##name(void **state) { \
         (void)state; \
-        apart_ends(name, 0); \
+        ends_apart(call, (void *)(uintptr_t)name, 0); \
     }
 APART(runs_late)
 APART(graphs)
@@ -326,7 +314,7 @@ APART(fault_malloc)
 APART(fault_init)
 static void test_fault_hang(void **state) {
     (void)state;
-    apart_ends(fault_hang, SIGALRM);
+    ends_apart(call, (void *)(uintptr_t)fault_hang, SIGALRM);
 }
 
 /* AddressSanitizer sees the write itself, and ends the process. */
@@ -337,12 +325,12 @@ static void outside_dies(void) { _exit(DEATH_OUTSIDE); }
 static void test_outside(void **state) {
     (void)state;
     __sanitizer_set_death_callback(outside_dies);
-    apart_ends(outside, W_EXITCODE(DEATH_OUTSIDE, 0));
+    ends_apart(call, (void *)(uintptr_t)outside, W_EXITCODE(DEATH_OUTSIDE, 0));
 }
 #else
 static void test_outside(void **state) {
     (void)state;
-    apart_ends(outside, 0);
+    ends_apart(call, (void *)(uintptr_t)outside, 0);
 }
 #endif
 
