@@ -136,7 +136,7 @@ RF_API char *rf_verify(const rf_model *m, const rf_engine_options *opt, rf_error
 RF_API bool rf_engine_open(rf_engine **out, rf_model *m, const rf_engine_options *opt,
                            rf_error *e);   /* opt NULL: defaults */
 RF_API void rf_engine_close(rf_engine *g); /* after its requests were freed */
-/* JSON object: device {kind, name, reason, gpus [{index, platform, driver, name, arch, uuid, pci, layers, ...}]},
+/* JSON object: device {kind, name, reason, verified (what is known of a GPU's numbers), gpus [{index, platform, driver, name, arch, uuid, pci, layers, ...}]},
  * context, threads, cache, load_ms, error (why it failed for good, absent while it lives); rf_free. NULL: no memory */
 RF_API char *rf_engine_info(const rf_engine *g);
 RF_API uint32_t rf_engine_context(const rf_engine *g);

@@ -57,8 +57,8 @@ typedef struct {
     bool may_shrink;  /* it may be smaller than asked for, where that does not fit */
     gpu_list *gpus;   /* NULL: the CPU computes */
     uint32_t gpu;     /* which of them; the first, where layers are split */
-    api_split split;  /* has_cpu: some layers run on the CPU beside GPUs */
-    bool has_cpu;
+    api_split split;
+    bool has_cpu;       /* some layers run on the CPU beside GPUs */
     bool automatic;     /* the device was not asked for: the CPU may stand in */
     char reason[400];   /* why this device */
     char verified[200]; /* what is known of the device's numbers; empty: nothing was asked */

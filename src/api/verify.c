@@ -196,8 +196,14 @@ static status judge(const verify_report *r, err *e) {
 static status ask_the_cpu(char told[200], exec *x, const rf_model *m, const api_shape *s, const char *path,
                           probe_answer given, err *e) {
     verify_report r = {.answer = given};
+    bool changed = given.logits != NULL;
     err why;
     status rc = verify_compare(&r, x, m, s, &why);
+    if (rc == ERR_MEMORY_PLAN && changed)
+        return fail(e, ERR_GPU_WRONG,
+                    "the GPU no longer gives what the CPU once gave for this model, and the CPU cannot be asked again: "
+                    "%.180s; `--device cpu` works, `--verify off` goes on unchecked",
+                    why.text);
     if (rc == ERR_MEMORY_PLAN) { /* of the host: no word about the device */
         snprintf(told, 200, "not verified: %.180s", why.text);
         log_event(LOG_WARN, "engine", "not_verified", (log_field[]){log_s("reason", why.text), {0}});

@@ -1,5 +1,4 @@
-/* Attention and the cache: kv_append, attention_split + attention_merge, attention_tile and softmax_rows against the CPU's
- * reference, equal bit for bit. A case is one layer's shape and a batch of several sequences at different depths; its pages
+/* Attention and the cache: kv_append, attention_split + attention_merge and attention_tile against the CPU's reference, equal bit for bit. A case is one layer's shape and a batch of several sequences at different depths; its pages
  * stand in random order among unused ones, all memory that nothing wrote is NaN. */
 #include "gpu_check.h"
 
@@ -650,30 +649,10 @@ static void time_all(check_rig *r) {
     }
 }
 
-static void check_softmax(check_rig *r, uint32_t n_rows, uint32_t n) {
-    if (!check_wanted(r, "softmax_rows")) return;
-    cpu_ops ops;
-    cpu_ops_ref(&ops);
-    bench b = {.rng = n};
-    float *x = normals(&b, (size_t)n_rows * n), *got = take((size_t)n_rows * n * sizeof *got);
-    size_t n_bytes = (size_t)n_rows * n * sizeof *x;
-    softmax_args a = {
-        .x = check_put(r, x, n_bytes), .y = check_put(r, NULL, n_bytes), .x_stride = n * 4, .y_stride = n * 4, .n = n};
-    check_launch(r, "softmax", "softmax_rows", n_rows, 1, 1, SOFTMAX_THREADS, &a, sizeof a);
-    check_get(r, got, a.y, n_bytes);
-    for (uint32_t i = 0; i < n_rows; i++) ops.softmax(x + (size_t)i * n, x + (size_t)i * n, n);
-    check_floats(r, "softmax_rows", got, x, (size_t)n_rows * n, "%u rows of %u", n_rows, n);
-    check_reset(r);
-    free(x), free(got);
-}
-
 int main(int argc, char **argv) {
     check_rig *r = check_open(argc, argv);
     for (uint32_t i = 0; i < (check_short() ? 0 : sizeof few / sizeof *few); i++) run_shape(r, &few[i], 100 + i);
     for (uint32_t i = 0; i < (check_short() ? sizeof little / sizeof *little : 0); i++) run_shape(r, &little[i], 1 + i);
-    static const uint32_t widths[] = {1, 15, 16, 17, 100, 4096, 4097, 32003};
-    for (uint32_t i = 0; i < (check_short() ? 4 : sizeof widths / sizeof *widths); i++)
-        check_softmax(r, 1 + i % 3, widths[i]);
     if (check_long()) run_long(r);
     if (getenv("RF_TIME")) time_all(r);
     return check_close(r);

@@ -38,8 +38,7 @@ enum {
     ATTN_TILE_QUERIES = 64,   /* tokens x query heads of a tile, at most */
     ATTN_TILE_HEADS = 16,     /* and query heads */
     ATTN_TILE_D = 128,        /* outputs of a head that a block computes */
-    KV_APPEND_THREADS = 128,
-    SOFTMAX_THREADS = 256
+    KV_APPEND_THREADS = 128
 };
 #define ATTN_NONE 0xffffffffu
 
@@ -106,14 +105,6 @@ typedef struct {
     uint32_t n_head, window;           /* window 0: none */
     float scale, softcap;              /* softcap 0: none */
 } attention_args;
-
-/* softmax_rows: grid (rows), block SOFTMAX_THREADS. */
-typedef struct {
-    GPU_PTR(const float) x;
-    GPU_PTR(float) y;            /* may be x */
-    uint32_t x_stride, y_stride; /* bytes */
-    uint32_t n, pad;
-} softmax_args;
 
 #if defined(__cplusplus) && !defined(GPU_HOST)
 #define ATTN_SHARED_INLINE static inline __attribute__((host, device))

@@ -18,14 +18,6 @@ DEVICE uint8_t *kv_page(const gpu_kv &kv, uint32_t first_page, uint32_t head, ui
     return kv.layer + (uint64_t)kv.page[first_page + (pos >> shift)] * kv.page_bytes + (uint64_t)head * kv.head_bytes;
 }
 
-/* The compiler's scheduler stops here: what stands after it is not begun before, or it converts all that was loaded at once
- * and runs out of registers. */
-DEVICE void in_order() {
-#if defined(__AMDGCN__)
-    __builtin_amdgcn_sched_barrier(0);
-#endif
-}
-
 /* Bytes of n codes; n even. */
 template <int TYPE> DEVICE uint32_t code_bytes(uint32_t n) {
     return TYPE == KV_F32 ? n * 4 : TYPE == KV_Q8_0 ? n : TYPE == KV_Q4_0 ? n / 2 : n * 2;

@@ -205,7 +205,7 @@ DEVICE void value_steps(float acc[4][8], const tile_shared *s, uint32_t j0, cons
     const uint32_t q = thread_x() / 16 * 4;
     UNROLL
     for (uint32_t key = 0; key < SLICE_KEYS; key++) {
-        if (key % 2 == 0) in_order();
+        if (key % 2 == 0) keep_order();
         const word4 p = *(const word4 *)&s->p[j0 % ATTN_KEYS + key][q];
         const word4 v0 = *(const word4 *)&v[key * ATTN_TILE_D], v1 = *(const word4 *)&v[key * ATTN_TILE_D + 64];
         UNROLL
@@ -271,7 +271,7 @@ DEVICE void tile_finish(float o[4][8], const attention_args &a, const tile_job &
             UNROLL
             for (int d = 0; d < 8; d++) o[i][d] = fma32(0.0f, add, o[i][d] * old);
         }
-        in_order();
+        keep_order();
         if (q >= t.n_q) continue;
         const uint64_t row = (uint64_t)(t.tok0 + q / t.n_heads) * a.y_stride;
         float *y = (float *)((uint8_t *)a.y + row) + (uint64_t)(t.head0 + q % t.n_heads) * a.kv.d_v;
@@ -320,7 +320,7 @@ DEVICE void run_tile(const attention_args &a, tile_shared *s, tile_job t, const 
             const uint32_t from = s->from[q0 + i] > key0 ? s->from[q0 + i] - key0 : 0;
             const uint32_t end = s->end[q0 + i] > key0 ? s->end[q0 + i] - key0 : 0;
             float old, add;
-            in_order();
+            keep_order();
             const tile_state c = tile_weights(p[i], a, from, end);
             merge_state(&run[i], c, from < min32(end, ATTN_KEYS), &old, &add);
             if (thread_x() % 16 == 0) s->old[q0 + i] = old, s->add[q0 + i] = add;
