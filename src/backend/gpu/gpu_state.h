@@ -4,7 +4,7 @@
  *   activations  one block, as the plan packs them (graph/plan.h); quantised rows as args_linear.h draws them
  *   KV           one block: the pages of kv/kv.h, but only the layers that run here
  *   step         one block, and its like in pinned host memory: all that a step is told (tokens, positions, sequences,
- *                page tables, output rows, rope tables, work lists of attention), up in one copy             gpu_step.c
+ *                page tables, output rows, rope tables, work lists of attention, draws), up in one copy      gpu_step.c
  *   scratch      attention states, expert lists
  *   items        one a kernel launch, in order, arguments filled but for what the step decides   gpu_items.c ...
  *
@@ -44,7 +44,7 @@ status gpu_tensors_load(gpu_backend *g, void (*progress)(void *, uint64_t, uint6
 
 /* --- a step ------------------------------------------------------------------------------------------------------------ */
 
-typedef enum { /* arrays of the step's block, in this order; the page tables, whose size varies most, last */
+typedef enum { /* arrays of the step's block, in this order; those whose size varies most last */
                STEP_TOKEN,
                STEP_POS,
                STEP_SEQ,
@@ -54,6 +54,8 @@ typedef enum { /* arrays of the step's block, in this order; the page tables, wh
                STEP_TILE,
                STEP_TABLE, /* and the following: one for every rope table */
                STEP_PAGE = STEP_TABLE + 4,
+               STEP_JOB,  /* the draws': no captured launch reads them */
+               STEP_EDIT, /* */
                STEP_ARRAYS
 } step_array;
 
