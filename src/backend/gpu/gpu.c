@@ -46,7 +46,8 @@ typedef struct {
 } gpu_sizes;
 
 static status measure_sizes(const plan *p, uint32_t device, const kv_layout *kv, gpu_sizes *z, err *e) {
-    *z = (gpu_sizes){.activations = gpu_align(p->act_bytes[device]), .scratch = gpu_scratch_measure(p, device, kv)};
+    const gpu_scratch scratch = gpu_scratch_measure(p, device, kv);
+    *z = (gpu_sizes){.activations = gpu_align(p->act_bytes[device]), .scratch = gpu_scratch_bytes(&scratch)};
     gpu_tensor *t = mem_array(p->g->n_nodes, sizeof *t);
     status s = t ? gpu_tensors_describe(p, device, t, &z->weights, e) : fail(e, ERR_NOMEM, "memory plan");
     mem_free(t);
@@ -142,6 +143,7 @@ static status open_windows(gpu_backend *g, size_t crossing, err *e) {
 }
 
 static status alloc_blocks(gpu_backend *g, const gpu_sizes *z, err *e) {
+    const gpu_scratch scratch = gpu_scratch_measure(g->p, g->id, g->kv);
     uint64_t state_bytes;
     g->layer_at = mem_array(g->kv->n_layers, sizeof *g->layer_at);
     if (!g->layer_at) return fail(e, ERR_NOMEM, "KV layout of the GPU");
@@ -152,7 +154,9 @@ static status alloc_blocks(gpu_backend *g, const gpu_sizes *z, err *e) {
     status s = alloc_block(g, z->activations, &g->act, "activations", e);
     if (!s) s = alloc_block(g, z->kv, &g->kv_block, "the KV cache", e);
     if (!s) s = alloc_block(g, z->scratch, &g->scratch, "scratch", e);
-    g->lists = g->scratch + gpu_align(g->states * state_bytes);
+    g->lists = g->scratch + scratch.states;
+    g->come = g->lists + scratch.lists;
+    g->gated = g->come + scratch.come;
     return s;
 }
 

@@ -5,7 +5,7 @@
  *   KV           one block: the pages of kv/kv.h, but only the layers that run here
  *   step         one block, and its like in pinned host memory: all that a step is told (tokens, positions, sequences,
  *                page tables, output rows, rope tables, work lists of attention, draws), up in one copy      gpu_step.c
- *   scratch      attention states, expert lists
+ *   scratch      attention states, expert lists, counts of blocks (0 between launches), a gate and its up
  *   items        one a kernel launch, in order, arguments filled but for what the step decides   gpu_items.c ...
  *
  * A value of the graph is an address and a stride. Executor thread; workers only inside pool_run. */
@@ -103,7 +103,7 @@ struct gpu_item {
      * A grid of 0 is not launched. */
     void (*shape)(const gpu_backend *g, const gpu_item *i, const gpu_step *s, uint32_t rows, gpu_launch *l,
                   gpu_kernel *kernel);
-    uint32_t param[5];
+    uint32_t param[6];
     uint32_t n_fixups;
     gpu_fixup fixup[GPU_MAX_FIXUPS];
     const node *n; /* for messages */
@@ -144,8 +144,9 @@ struct gpu_backend {
 
     gpu_tensor *tensor; /* by node id */
     gpu_arena *arena;
-    gpu_addr act, kv_block, step, scratch, lists; /* lists: of experts, the end of scratch */
-    uint8_t *step_host;                           /* pinned */
+    gpu_addr act, kv_block, step, scratch; /* and in scratch: */
+    gpu_addr lists, come, gated;           /* of experts; blocks that came; for linear_vec1_gated_ */
+    uint8_t *step_host;                    /* pinned */
     size_t step_bytes, scratch_bytes;
     gpu_upload_stats upload;
     uint64_t states; /* attention states that scratch holds */
@@ -160,6 +161,12 @@ struct gpu_backend {
 
     gpu_item *item;
     const node *held_rope; /* while items are made: left to the append behind it */
+    const node *next;      /* likewise: what is launched behind the node */
+    struct {
+        const node *n;         /* a quantise that a launch before it may do as well: */
+        bool behind_attention; /* attention in place, */
+        uint32_t chunks[2];    /* the most; those of a window, 0: none; */
+    } drawn;                   /* or the gate and up of one column */
     uint32_t n_items, cap_items;
     arena args;             /* of the items */
     gpu_item_range *range;  /* [n_segments] */
@@ -201,7 +208,13 @@ status gpu_kernel_of(gpu_backend *g, const char *name, gpu_kernel *out, err *e);
 /* gpu_items.c: the launches of a plan's segments. gpu_supports: what they can be made for. */
 bool gpu_supports(const backend *b, const node *n);
 status gpu_items_make(gpu_backend *g, err *e);
-size_t gpu_scratch_measure(const plan *p, uint32_t device, const kv_layout *kv);
+typedef struct {
+    uint64_t states, lists, come, gated; /* bytes, in this order */
+} gpu_scratch;
+gpu_scratch gpu_scratch_measure(const plan *p, uint32_t device, const kv_layout *kv);
+static inline size_t gpu_scratch_bytes(const gpu_scratch *s) {
+    return (size_t)(s->states + s->lists + s->come + s->gated);
+}
 
 /* gpu_step.c */
 status gpu_step_measure(const plan *p, uint32_t device, const kv_layout *kv, size_t *n_bytes, err *e);
