@@ -422,13 +422,18 @@ DEVICE void place_pass(const attention_args &a, place_job j, place_shared *s, ui
         barrier();
         const uint32_t end = min32(TEAM, j.n - c0);
         const uint8_t *from = j.state + c0 * j.state_bytes + at_o;
-        _Pragma("unroll 8") for (uint32_t c = 0; c < end; c++) {
-            const word4 f = s->factor[h][c], w = *(const word4 *)(from + c * j.state_bytes);
-            const bool begins = c0 + c == 0;
-            l = begins ? as_float(f[2]) : fma32(as_float(f[2]), as_float(f[1]), l * as_float(f[0]));
+        uint32_t c = 0;
+        if (c0 == 0) {
+            const word4 w = *(const word4 *)from;
+            l = as_float(s->factor[h][0][2]), c = 1;
             UNROLL
-            for (int i = 0; i < PLACE_EACH; i++)
-                o[i] = begins ? as_float(w[i]) : fma32(as_float(w[i]), as_float(f[1]), o[i] * as_float(f[0]));
+            for (int i = 0; i < PLACE_EACH; i++) o[i] = as_float(w[i]);
+        }
+        _Pragma("unroll 8") for (; c < end; c++) {
+            const word4 f = s->factor[h][c], w = *(const word4 *)(from + c * j.state_bytes);
+            l = fma32(as_float(f[2]), as_float(f[1]), l * as_float(f[0]));
+            UNROLL
+            for (int i = 0; i < PLACE_EACH; i++) o[i] = fma32(as_float(w[i]), as_float(f[1]), o[i] * as_float(f[0]));
         }
     }
     if (a.sinks) { /* one more key without a value */
