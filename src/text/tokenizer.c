@@ -1,4 +1,4 @@
-/* Opens a tokenizer and turns text into ids; special.c cuts the text, spm.c, bpe.c and wpm.c do what lies between the cuts. */
+/* Opens a tokenizer and turns text into ids; special.c cuts the text, spm.c, bpe.c, wpm.c and ugm.c do what lies between the cuts. */
 #include "text/tokenizer.h"
 
 #include "base/mem.h"
@@ -18,6 +18,7 @@ static const struct {
     {.info = {.model = "gpt2"}, .kind = KIND_BPE},
     {.info = {.model = "gemma4"}, .kind = KIND_BPE},
     {.info = {.model = "bert", .add_bos = true, .add_sep = true}, .kind = KIND_WPM, .escapes = true, .cleans = true},
+    {.info = {.model = "t5", .add_eos = true}, .kind = KIND_UGM, .escapes = true},
 };
 
 static status choose_pretok(tokenizer *t, err *e) {
@@ -52,6 +53,7 @@ static status open_kind(tokenizer *t, const gguf *g, err *e) {
     case KIND_SPM: spm_open(&t->spm, &t->v, t->info.unk); return OK;
     case KIND_BPE: return bpe_open(&t->bpe, &t->v, t->pre, g, e);
     case KIND_WPM: return wpm_open(&t->wpm, &t->v, t->info.unk, g, e);
+    case KIND_UGM: return ugm_open(&t->ugm, &t->v, &t->info, g, e);
     }
     return OK;
 }
@@ -82,6 +84,7 @@ void tokenizer_close(tokenizer *t) {
     if (!t) return;
     bpe_close(&t->bpe);
     wpm_close(&t->wpm);
+    ugm_close(&t->ugm);
     special_close(&t->special);
     vocab_close(&t->v);
     mem_free(t);
@@ -127,7 +130,7 @@ token_id tokenizer_find(const tokenizer *t, str text) { return vocab_find(&t->v,
 typedef struct {
     const tokenizer *t;
     merger merge;
-    strbuf scratch; /* an escaped text, or a word */
+    strbuf scratch; /* an escaped or normalised text, or a word */
     char *word;     /* scratch of BPE */
     token_vec out;
     bool after_special; /* or at the beginning: SPM puts a space before what comes now */
@@ -152,6 +155,7 @@ static void encode_text(encoder *c, str text) {
         if (!c->out.failed) bpe_encode(&t->bpe, text, &c->merge, c->word, &c->out);
         break;
     case KIND_WPM: wpm_encode(&t->wpm, text, &c->scratch, &c->out); break;
+    case KIND_UGM: ugm_encode(&t->ugm, text, &c->scratch, &c->out); break;
     }
     c->after_special = false;
 }
@@ -199,5 +203,6 @@ status tokenizer_encode(const tokenizer *t, str text, tokenize_options opt, toke
 size_t tokenizer_bytes(const tokenizer *t) {
     size_t bytes =
         sizeof *t + t->v.n * (sizeof *t->v.text + sizeof *t->v.is) + (t->v.mask + (size_t)1) * sizeof *t->v.slot;
-    return bytes + (t->pre ? (t->bpe.mask + (size_t)1) * sizeof *t->bpe.slot : trie_bytes(&t->wpm.words));
+    return bytes +
+           (t->pre ? (t->bpe.mask + (size_t)1) * sizeof *t->bpe.slot : trie_bytes(&t->wpm.words) + ugm_bytes(&t->ugm));
 }

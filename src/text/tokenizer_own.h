@@ -6,10 +6,11 @@
 #include "text/pretok.h"
 #include "text/special.h"
 #include "text/spm.h"
+#include "text/ugm.h"
 #include "text/vocab.h"
 #include "text/wpm.h"
 
-typedef enum { KIND_SPM, KIND_BPE, KIND_WPM } tokenizer_kind_name;
+typedef enum { KIND_SPM, KIND_BPE, KIND_WPM, KIND_UGM } tokenizer_kind_name;
 
 struct tokenizer {
     tokenizer_info info;
@@ -20,6 +21,7 @@ struct tokenizer {
     bpe bpe;           /* that of its kind is open, the others are {0} */
     spm spm;
     wpm wpm;
+    ugm ugm;
     bool escapes; /* spaces are U+2581 in the vocabulary */
     bool cleans;  /* detokenising removes spaces before punctuation */
 };

@@ -19,6 +19,19 @@ static uint32_t slot_of(const trie *t, uint32_t key) {
 
 uint32_t trie_step(const trie *t, uint32_t node, uint8_t byte) { return t->edge[slot_of(t, node << 8 | byte)].child; }
 
+token_id trie_longest(const trie *t, str text, size_t *n) {
+    token_id id = TOKEN_NONE;
+    uint32_t node = TRIE_ROOT;
+    for (size_t i = 0; i < text.n; i++) {
+        node = trie_step(t, node, (uint8_t)text.p[i]);
+        if (!node) break;
+        if (t->value[node] < 0) continue;
+        id = t->value[node];
+        *n = i + 1;
+    }
+    return id;
+}
+
 /* Room for cap nodes: twice as many slots. */
 static bool grow(trie *t, uint32_t cap) {
     token_id *value = mem_resize(t->value, cap * sizeof *value);

@@ -28,5 +28,7 @@ void trie_close(trie *t);
 size_t trie_bytes(const trie *t);
 
 uint32_t trie_step(const trie *t, uint32_t node, uint8_t byte); /* the child, or 0: no text goes on so */
+/* The longest text at the beginning of this one; *n: its bytes. TOKEN_NONE: there is none, *n is left. */
+token_id trie_longest(const trie *t, str text, size_t *n);
 
 #endif

@@ -18,26 +18,12 @@ void wpm_close(wpm *w) { trie_close(&w->words); }
 
 /* ---- a word ---- */
 
-/* The longest token at the beginning of text; *n: its bytes. TOKEN_NONE: there is none. */
-static token_id longest(const trie *t, str text, size_t *n) {
-    token_id id = TOKEN_NONE;
-    uint32_t node = TRIE_ROOT;
-    for (size_t i = 0; i < text.n; i++) {
-        node = trie_step(t, node, (uint8_t)text.p[i]);
-        if (!node) break;
-        if (t->value[node] < 0) continue;
-        id = t->value[node];
-        *n = i + 1;
-    }
-    return id;
-}
-
 static void put_word(const wpm *w, strbuf *word, token_vec *out) {
     size_t before = out->n, n = 0;
     if (word->failed) out->failed = true;
     if (word->n == 0 || out->failed) return;
     for (size_t at = 0; at < word->n; at += n) {
-        token_id id = longest(&w->words, (str){word->p + at, word->n - at}, &n);
+        token_id id = trie_longest(&w->words, (str){word->p + at, word->n - at}, &n);
         if (id < 0) { /* nothing of the word counts */
             out->n = before;
             token_vec_add(out, w->unk);

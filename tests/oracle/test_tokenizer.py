@@ -21,7 +21,8 @@ LONG = bool(os.environ.get("RF_LONG"))
 
 # Vocabularies that stand in the oracle's source; those made here carry another pre-tokenizer over one of them.
 STORED = ["llama-bpe", "gpt-2", "qwen2", "llama-spm", "phi-3", "refact", "starcoder", "command-r", "falcon", "mpt",
-          "qwen35", "gemma-4", "aquila", "baichuan", "gpt-neox", "bert-bge"]
+          "qwen35", "gemma-4", "aquila", "baichuan", "gpt-neox", "bert-bge",
+          "nomic-bert-moe"]
 MADE = {  # name: (base, keys to set; None removes)
     "default": ("gpt-2", {"tokenizer.ggml.pre": "default"}),
     "gemma3": ("llama-spm", {"tokenizer.ggml.pre": None, "tokenizer.ggml.add_space_prefix": False}),
@@ -41,10 +42,17 @@ MADE = {  # name: (base, keys to set; None removes)
                                            "tokenizer.ggml.normalizer.strip_accents": True}),
     "bert-flags": ("bert-bge", {"tokenizer.ggml.add_bos_token": False, "tokenizer.ggml.add_sep_token": False,
                                 "tokenizer.ggml.add_eos_token": False, "tokenizer.ggml.add_space_prefix": True}),
+    "unigram-all-spaces": ("nomic-bert-moe", {"tokenizer.ggml.remove_extra_whitespaces": False}),
+    "unigram-bare": ("nomic-bert-moe", {"tokenizer.ggml.remove_extra_whitespaces": None,
+                                        "tokenizer.ggml.add_space_prefix": None,
+                                        "tokenizer.ggml.precompiled_charsmap": None,
+                                        "tokenizer.ggml.add_bos_token": None, "tokenizer.ggml.add_eos_token": None,
+                                        "general.architecture": "t5"}),
 }
 ALL = STORED + list(MADE) + ["SmolLM2"]
-MAIN = {"llama-bpe", "gpt-2", "qwen2", "llama-spm", "default", "gemma3", "gemma-4", "SmolLM2", "bert-bge"}
-WORDPIECE = [n for n in ALL if n.startswith("bert-")]
+MAIN = {"llama-bpe", "gpt-2", "qwen2", "llama-spm", "default", "gemma3", "gemma-4", "SmolLM2", "bert-bge",
+        "nomic-bert-moe"}
+CHARACTERS = [n for n in ALL if n.startswith("bert-") or n in ("nomic-bert-moe", "unigram-bare")]
 
 
 def n_random(name):
@@ -294,9 +302,9 @@ def test_random_text(pair):
     assert not bad, (len(bad), bad[:5])
 
 
-@pytest.mark.parametrize("name", WORDPIECE)
+@pytest.mark.parametrize("name", CHARACTERS)
 def test_every_character(name, vocab_path):
-    """Each Unicode scalar, alone, inside a word and with a mark: cleaning, accents, case, what stands alone."""
+    """Each Unicode scalar, alone, inside a word and with a mark: WordPiece's cleaning, unigram's map."""
     path = vocab_path(name)
     oracle, ours, bad = Oracle(path), Ours(path), []
     for base in range(0, 0x110000, 64):
@@ -396,7 +404,7 @@ def test_bytes_survive(pair):
 UNITS = ["a", "A", " ", "\n", "\t", "\r\n", "1", "é", "中", "\u0301", "\U0001f468\u200d", "'", "!", "<", "\u2581", "<|im_start|>"]
 
 
-@pytest.mark.parametrize("name", ["SmolLM2", "llama-spm", "gemma-4", "bert-bge"] if not LONG else ALL)
+@pytest.mark.parametrize("name", ["SmolLM2", "llama-spm", "gemma-4", "bert-bge", "nomic-bert-moe"] if not LONG else ALL)
 def test_linear_time(name, vocab_path):
     """One repeated character, real vocabularies, a stack of 256 KiB: 1 MiB within 1 s of CPU, 2 MiB within 2.5 times
     that. The best of several tries each, since neighbours on the machine only ever add; below a quarter of a second
@@ -415,7 +423,7 @@ def test_linear_time(name, vocab_path):
     assert not slow
 
 
-@pytest.mark.parametrize("name, limit", [("SmolLM2", 0.025), ("gpt-2", 0.025), ("gemma-4", 0.150), ("bert-bge", 0.025)])
+@pytest.mark.parametrize("name, limit", [("SmolLM2", 0.025), ("gpt-2", 0.025), ("gemma-4", 0.150), ("bert-bge", 0.025), ("nomic-bert-moe", 0.150)])
 def test_opens_quickly(name, limit, vocab_path):
     """CPU time of tokenizer_open, with threefold slack."""
     ours = Ours(vocab_path(name))
