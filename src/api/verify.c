@@ -178,7 +178,7 @@ static status judge(const verify_report *r, err *e) {
     if (!d.n_differ && !draws) return OK;
     if (!d.n_differ)
         return fail(e, ERR_GPU_WRONG,
-                    "%s is refused: %u of %d tokens that it draws are not the CPU's, from equal logits; `--device cpu` "
+                    "%s is refused: %u of %d draws are not the CPU's, from equal logits; `--device cpu` "
                     "works, `rocmforge verify` shows more",
                     r->device, draws, PROBE_DRAWS);
     char where[48] = "";

@@ -178,8 +178,7 @@ def known(rocmforge, small, build, tmp_path_factory):
     return folder
 
 
-# sample_collect's candidates are one column of many: a bit of one that is neither drawn nor at a border changes no token.
-@pytest.mark.parametrize("kernel", [k for k in KERNELS if k != "sample_collect"])
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_a_wrong_kernel_is_refused(request, refused, small, played, tmp_path, kernel):
     """One bit wrong in all that it writes; whether the CPU was asked before or not."""
     args, env = ("generate", small("llama"), "-p", "the", "-n", "2", "--device", "gpu"), played(fault=f"launch:{kernel}:flip")
