@@ -45,7 +45,7 @@ typedef struct {
     unsigned command;
     const char *operand; /* what stood without a dash: the model, a shell's name, a request's id */
     const char *model, *prompt, *file, *output, *tokens, *tokens_file, *device, *cache_k, *cache_v, *format;
-    const char *gpu_layers, *split_mode, *tensor_split, *main_gpu, *verify;
+    const char *gpu_layers, *split_mode, *tensor_split, *main_gpu, *verify, *placement;
     const char *log_level, *log_format, *log_file;
     const char *bench_p, *bench_n, *bench_d, *bench_t; /* lists */
     int64_t max_tokens, context, batch, ubatch, threads, parallel, seed, repeats;

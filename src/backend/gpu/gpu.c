@@ -85,15 +85,16 @@ enum { MARGIN_LEAST = 100 << 20 };
 
 /* The margin is for what the driver takes beside: code, queues, the fragments of its own allocator. */
 static status preflight(const gpu_backend *g, const backend_memory *m, err *e) {
-    uint64_t need = (uint64_t)m->weights_own + m->activations + m->kv + m->scratch, free_bytes, total;
+    uint64_t need = (uint64_t)m->weights_own + m->activations + m->kv + m->scratch;
+    gpu_room room;
     uint64_t margin = need / 10 > MARGIN_LEAST ? need / 10 : MARGIN_LEAST;
-    status s = gpu_backend_available(&g->base, &free_bytes, &total, e);
-    if (s || need + margin <= free_bytes) return s;
+    status s = gpu_device_room(g->device, &room, e);
+    if (s || need + margin <= room.free_bytes) return s;
     return fail(e, ERR_GPU_MEMORY,
                 "%s: %" PRIu64 " MiB are needed (weights %zu, KV cache %zu, activations %zu, scratch %zu) and %" PRIu64
                 " more as a margin; %" PRIu64 " of %" PRIu64 " MiB are free",
                 g->device->facts.name, need >> 20, m->weights_own >> 20, m->kv >> 20, m->activations >> 20,
-                m->scratch >> 20, margin >> 20, free_bytes >> 20, total >> 20);
+                m->scratch >> 20, margin >> 20, room.free_bytes >> 20, room.total >> 20);
 }
 
 /* --- load -------------------------------------------------------------------------------------------------------------- */
@@ -374,10 +375,11 @@ status gpu_backend_open(backend **out, const gpu_options *opt, err *e) {
 gpu_counters gpu_backend_counters(const backend *b) { return ((const gpu_backend *)b)->count; }
 gpu_upload_stats gpu_backend_upload(const backend *b) { return ((const gpu_backend *)b)->upload; }
 
-/* An iGPU's memory is the part set aside for it and what it may map of the host's. */
-status gpu_backend_available(const backend *b, uint64_t *free_bytes, uint64_t *total, err *e) {
+const char *gpu_backend_no_graphs(const backend *b) {
     const gpu_backend *g = (const gpu_backend *)b;
-    status s = g->d->memory(g->d, g->dev, free_bytes, total, e);
-    if (!s && g->device->facts.integrated) *free_bytes += g->device->gtt_total, *total += g->device->gtt_total;
-    return s;
+    return g->graphs ? NULL : g->no_graphs_why;
+}
+
+status gpu_backend_room(const backend *b, gpu_room *out, err *e) {
+    return gpu_device_room(((const gpu_backend *)b)->device, out, e);
 }

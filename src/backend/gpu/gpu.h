@@ -22,7 +22,7 @@ typedef struct {
 } gpu_counters;
 gpu_counters gpu_backend_counters(const backend *b);
 gpu_upload_stats gpu_backend_upload(const backend *b);
-/* Of its device, as the driver says now. */
-MUST_CHECK status gpu_backend_available(const backend *b, uint64_t *free_bytes, uint64_t *total, err *e);
+const char *gpu_backend_no_graphs(const backend *b); /* why steps are not replayed; NULL: they are. Any thread */
+MUST_CHECK status gpu_backend_room(const backend *b, gpu_room *out, err *e); /* of its device, now */
 
 #endif
