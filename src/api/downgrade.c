@@ -53,8 +53,11 @@ json_t *api_down_json(const api_downgrades *all) {
 json_t *api_down_texts(const api_downgrades *all) {
     json_t *list = json_array();
     for (uint32_t i = 0; i < all->n; i++) {
+        const api_downgrade *d = &all->item[i];
         strbuf b = {0};
-        strbuf_printf(&b, "%s: %s", table[all->item[i].id].code, all->item[i].text);
+        strbuf_puts(&b, table[d->id].code);
+        if (d->cause) strbuf_printf(&b, " [%s]", err_lookup(d->cause)->code);
+        strbuf_printf(&b, ": %s", d->text);
         api_append(&list, api_text(&b));
         strbuf_free(&b);
     }

@@ -58,7 +58,7 @@ typedef struct {
 __attribute__((format(printf, 4, 5))) void api_down_note(api_downgrades *all, api_down id, status cause,
                                                          const char *fmt, ...);
 json_t *api_down_json(const api_downgrades *all);  /* [{code, what, reason, cause, text}]; NULL: no memory */
-json_t *api_down_texts(const api_downgrades *all); /* ["code: text"]; NULL: no memory */
+json_t *api_down_texts(const api_downgrades *all); /* ["code [cause]: text"]; NULL: no memory */
 const char *api_down_code(api_down id);
 
 #endif

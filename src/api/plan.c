@@ -208,16 +208,18 @@ static status shrink_cache(api_shape *s, budget *b, const rf_model *m, uint64_t 
 
 static unsigned long long mib(uint64_t n) { return n >> 20; }
 
-/* The fewest of the last layers that a GPU must take for the rest to fit into the host's memory; 0: none help. */
-static status fewest_layers(uint32_t *out, const rf_model *m, const api_shape *s, const budget *now, uint64_t available,
+/* The fewest of the last layers that a GPU must take for the rest to fit into the host's memory; 0: none help. *now becomes
+ * what all layers on the CPU would take. */
+static status fewest_layers(uint32_t *out, const rf_model *m, const api_shape *s, budget *now, uint64_t available,
                             err *e) {
     status rc = OK;
     *out = 0;
-    for (uint32_t n = 1; !rc && !*out && n <= s->split.n_layer; n++) {
+    for (uint32_t n = 0; !rc && !*out && n <= s->split.n_layer; n++) {
         api_shape t = *s;
         budget b = *now;
         api_split_layers(&t, n);
         rc = budget_make(&b, m, &t, e);
+        if (!rc && n == 0) *now = b;
         if (!rc && budget_fits(&b, available)) *out = n;
     }
     return rc;
@@ -247,7 +249,7 @@ static void note_layers(api_shape *s, const budget *all, uint32_t n, uint64_t av
 /* Layers that do not fit where they were wanted go to the other side, if the placement lets them. */
 static status move_layers(api_shape *s, budget *x, const rf_model *m, uint64_t available, err *e) {
     bool cpu_first = s->placement == PLACEMENT_CPU, had_cpu = s->has_cpu;
-    if (!s->may_split || !x->n_gpus || budget_fits(x, available)) return OK;
+    if (!s->may_split || !x->n_gpus) return OK;
     if (!cpu_first && gpu_fits(&x->gpu[short_gpu(x)])) return OK;
     status rc = had_cpu ? OK : api_backends_add_cpu(x->b, s, e);
     if (rc) return rc;

@@ -151,7 +151,7 @@ static void moved(void *ctx, const node *n, uint32_t from) {
              n->label ? n->label : "", n->layer);
 }
 
-/* By cost, too, the layers before `first` are the CPU's, and each GPU has its own of the others. */
+/* By cost, too, each GPU has its own layers. Where not all of them fit, layers are dealt, and costs are not asked again. */
 static bool may_run(void *ctx, const node *n, uint32_t device) {
     const api_backends *b = ctx;
     return device >= b->split.n_gpus || device == device_of_layer(&b->split, layer_of(&b->split, n));
@@ -163,7 +163,7 @@ exec_options api_exec_options(const api_shape *s, api_backends *b) {
     b->n_moved = 0;
     if (b->n < 2) return x;
     x.choose_ctx = b;
-    if (s->placement == PLACEMENT_COST && s->has_cpu) {
+    if (s->placement == PLACEMENT_COST && s->has_cpu && !s->split.first) {
         x.strategy = PLACE_AUTOMATIC;
         x.speed = s->speed;
         x.may = may_run;

@@ -64,8 +64,8 @@ static void ask_here(chat *c, json_t *messages, answer *w) {
         p.tokens = ids;
         p.n_tokens = n;
         if (c->a.json) w->info = cli_json(rf_engine_info(c->g));
-        if (w->info) w->warnings = json_copy(json_object_get(w->info, "warnings"));
         local_run(c->g, &p, w);
+        if (c->a.json) w->warnings = cli_json(rf_engine_warnings(c->g));
     }
     rf_free(ids);
 }

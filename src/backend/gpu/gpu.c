@@ -305,6 +305,7 @@ static void close_gpu(backend *b) {
     gpu_backend *g = of(b);
     if (!g) return;
     if (g->stream) (void)!g->d->stream_wait(g->d, g->dev, g->stream, NULL);
+    if (g->stream) g->d->stream_close(g->d, g->dev, g->stream); /* the wait may fail: memory outlives what is queued */
     gpu_graphs_close(g);
     for (uint32_t i = 0; i < 2; i++) close_window(g, &g->result[i]);
     for (uint32_t i = 0; i < g->n_incoming; i++) close_window(g, &g->incoming[i]);
@@ -316,7 +317,6 @@ static void close_gpu(backend *b) {
     for (uint32_t i = 0; i < 3; i++)
         if (blocks[i]) g->d->release(g->d, g->dev, blocks[i]);
     gpu_modules_unload(g);
-    if (g->stream) g->d->stream_close(g->d, g->dev, g->stream);
     pool_close(g->pool);
     arena_free(&g->args);
     mem_free(g->item);
