@@ -77,6 +77,7 @@ typedef struct {
     bool may_split;                     /* layers that do not fit may go to the CPU, or from it */
     bool costed;                        /* PLACEMENT_COST was settled */
     plan_speed speed[PLAN_MAX_DEVICES]; /* PLACEMENT_COST: of the backends, GPUs first */
+    uint64_t host_bytes;                /* that the host has to give; 0: what the system says (tests play others) */
     api_why why;
     char reason[400];   /* why this device */
     char verified[200]; /* what is known of the device's numbers; empty: nothing was asked */

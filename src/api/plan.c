@@ -97,9 +97,9 @@ static status budget_make(budget *b, const rf_model *m, const api_shape *s, err 
 }
 
 /* What is free now, on the host and on each GPU. */
-static status look_around(budget *b, api_backends *backends, uint64_t *available, err *e) {
+static status look_around(budget *b, const api_shape *s, api_backends *backends, uint64_t *available, err *e) {
     *b = (budget){.b = backends};
-    *available = api_available_bytes();
+    *available = s->host_bytes ? s->host_bytes : api_available_bytes();
     status rc = OK;
     for (uint32_t i = 0, g = 0; !rc && i < backends->n; i++)
         if (api_backend_is_gpu(backends->b[i])) {
@@ -287,7 +287,7 @@ static status refuse_gpu(const budget *x, const api_shape *s, const rf_model *m,
 status api_fit_memory(api_shape *s, const rf_model *m, api_backends *b, err *e) {
     budget x;
     uint64_t available;
-    status rc = look_around(&x, b, &available, e);
+    status rc = look_around(&x, s, b, &available, e);
     if (!rc) rc = budget_make(&x, m, s, e);
     if (!rc) rc = shrink_cache(s, &x, m, available, e);
     if (!rc) rc = move_layers(s, &x, m, available, e);
@@ -351,7 +351,7 @@ static status plan_once(char **text, const rf_model *m, api_shape *s, const rf_e
     uint32_t largest = 0;
     status rc = api_backends_open(&backends, s, e);
     if (rc) return rc;
-    rc = look_around(&b, &backends, &available, e);
+    rc = look_around(&b, s, &backends, &available, e);
     if (!rc) rc = budget_make(&b, m, s, e);
     if (!rc) rc = shrink_cache(s, &b, m, available, e);
     if (!rc) rc = move_layers(s, &b, m, available, e);

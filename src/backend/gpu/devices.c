@@ -161,9 +161,9 @@ void gpu_list_open(gpu_list *l, const char *root) {
 void gpu_list_measure(gpu_list *l) {
     for (uint32_t i = 0; i < l->n; i++) {
         gpu_device *d = &l->device[i];
-        uint64_t total;
+        gpu_room room;
         if (d->why_not.code) continue;
-        (void)d->driver->memory(d->driver, d->index, &d->memory_free, &total, &d->why_not);
+        if (gpu_device_room(d, &room, &d->why_not) == OK) d->memory_free = room.free_bytes;
     }
 }
 
