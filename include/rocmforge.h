@@ -125,6 +125,7 @@ typedef struct {
     const char *cache_type_k, *cache_type_v; /* "f16", "bf16", "f32", "q8_0", "q4_0"; NULL: f16 */
     /* a GPU's numbers against the CPU's at load: "once" (NULL) for a model, device and build; "always"; "off" */
     const char *verify;
+    bool profile;         /* kernels are timed: rf_engine_profile; steps take longer */
     const char *cpu_tier; /* "scalar", "avx2", "avx512"; NULL: environment ROCMFORGE_CPU, else the best */
     void (*progress)(void *user, uint64_t done, uint64_t total); /* bytes of weights while loading; NULL: none */
     void *user;
@@ -260,6 +261,10 @@ typedef struct {
     uint64_t host_drawn; /* tokens that the GPU left to the CPU to draw */
 } rf_stats;
 RF_API void rf_engine_stats(const rf_engine *g, rf_stats *out); /* any thread */
+/* What every kernel did since the last reset: JSON array of {device, kind, peak_gb_per_s (what its memory can do; absent: not
+ * known), kernels [{name, launches, ms, bytes (that it had to move), gb_per_s, share (of the peak)}]}, the slowest first; of a
+ * CPU its operations. Only of an engine with `profile`, and while no request runs; rf_free. NULL: no memory */
+RF_API char *rf_engine_profile(rf_engine *g, bool reset);
 /* The KV cache's memory: JSON object {page_tokens, page_bytes, bytes, bytes_per_token, pages {total, used, cached, free},
  * tokens, allocator_bytes, page_table_bytes, fragmentation, efficiency}; rf_free. NULL: no memory. Any thread. */
 RF_API char *rf_engine_memory(const rf_engine *g);

@@ -75,6 +75,7 @@ typedef struct {
     api_placement placement;
     bool may_move;                      /* nodes without a kernel may go to the CPU */
     bool may_split;                     /* layers that do not fit may go to the CPU, or from it */
+    bool profile;                       /* kernels are timed */
     bool costed;                        /* PLACEMENT_COST was settled */
     plan_speed speed[PLAN_MAX_DEVICES]; /* PLACEMENT_COST: of the backends, GPUs first */
     uint64_t host_bytes;                /* that the host has to give; 0: what the system says (tests play others) */
@@ -121,6 +122,7 @@ status api_check_graph(const rf_model *m, err *e); /* what the file's weights an
 /* ERR_MEMORY_PLAN, ERR_GPU_MEMORY unless what this shape needs, and the margin, are available; a cache that may shrink is
  * shrunk first, with a warning. b: as api_backends_open gave them. */
 status api_fit_memory(api_shape *s, const rf_model *m, api_backends *b, err *e);
+char *api_profile(const api_shape *s, const api_backends *b, bool reset); /* the contract of rf_engine_profile */
 /* The contract of rf_engine_memory. */
 char *api_memory(const api_shape *s, const sched_stats *now, size_t page_bytes);
 /* The list of this machine's GPUs; what is wrong with them stands in it. Fails for want of memory only. */

@@ -457,6 +457,8 @@ void rf_engine_stats(const rf_engine *g, rf_stats *out) {
                       .host_drawn = s.draws_left};
 }
 
+char *rf_engine_profile(rf_engine *g, bool reset) { return api_profile(&g->shape, &g->backends, reset); }
+
 char *rf_engine_memory(const rf_engine *g) {
     sched_stats s;
     sched_get_stats(g->sched, &s);

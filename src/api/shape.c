@@ -176,7 +176,7 @@ static status settle(api_shape *s, const rf_model *m, const rf_engine_options *o
 }
 
 status api_shape_make(api_shape *s, const rf_model *m, const rf_engine_options *opt, err *e) {
-    *s = (api_shape){0};
+    *s = (api_shape){.profile = opt->profile};
     status rc = settle(s, m, opt, e);
     if (rc) api_shape_close(s);
     return rc;

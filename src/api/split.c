@@ -177,7 +177,7 @@ exec_options api_exec_options(const api_shape *s, api_backends *b) {
 /* --- backends ----------------------------------------------------------------------------------------------------------- */
 
 static status open_cpu(backend **out, const api_shape *s, err *e) {
-    cpu_options opt = {.n_threads = s->threads, .tier = s->tier};
+    cpu_options opt = {.n_threads = s->threads, .tier = s->tier, .profile = s->profile};
     return cpu_backend_open(out, &opt, e);
 }
 
@@ -186,7 +186,7 @@ status api_backends_open(api_backends *b, const api_shape *s, err *e) {
     status rc = OK;
     bool all_cpu = !s->gpus || s->split.first == s->split.n_layer;
     for (uint32_t i = 0; !rc && !all_cpu && i < s->split.n_gpus; i++) {
-        gpu_options opt = {.list = s->gpus, .device = s->split.gpu[i], .n_threads = s->threads};
+        gpu_options opt = {.list = s->gpus, .device = s->split.gpu[i], .n_threads = s->threads, .profile = s->profile};
         rc = gpu_backend_open(&b->b[b->n], &opt, e);
         b->n += !rc;
     }

@@ -40,6 +40,13 @@ typedef struct {
     const char *why; /* ... and the reason; static */
 } backend_draw;
 
+/* What a kernel did, since the model was loaded: kernels of a GPU, ops of the CPU. bytes: what it had to move (traffic.h). */
+typedef struct {
+    const char *name;
+    uint64_t launches, bytes;
+    double seconds;
+} backend_profile;
+
 typedef struct backend backend;
 
 typedef struct {
@@ -70,6 +77,8 @@ typedef struct {
     /* The host's own work between steps, on the threads that the backend has: fn(ctx, i, worker) for each i below n, worker
      * below the count that is returned. n 0: only that. What fn does must not depend on who calls it. */
     uint32_t (*host_work)(backend *b, void (*fn)(void *ctx, uint32_t i, uint32_t worker), void *ctx, uint32_t n);
+    /* [*n] rows, some of nothing; then begins anew. NULL: it was not opened with a profile. Between steps. */
+    const backend_profile *(*profile)(backend *b, uint32_t *n, bool reset);
     void (*describe)(const backend *b, strbuf *out); /* "CPU AVX-512 VNNI, 2 threads" */
     void (*close)(backend *b);                       /* NULL is fine */
 } backend_ops;

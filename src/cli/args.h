@@ -52,7 +52,7 @@ typedef struct {
     double temperature, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
     int64_t top_k, repeat_last_n, top_logprobs;
     bool json, help, no_bos, no_parse_special, pieces, tensors, graph, metadata, ignore_eos, special, stream, quiet;
-    bool log_content, no_history;
+    bool log_content, no_history, profile;
     const char *stop[ARGS_MAX_LIST];
     uint32_t n_stop;
     rf_logit_bias bias[ARGS_MAX_LIST];

@@ -1,6 +1,7 @@
 #include "backend/gpu/gpu.h"
 
 #include "backend/gpu/gpu_items.h"
+#include "backend/gpu/gpu_profile.h"
 #include "backend/gpu/gpu_sample.h"
 #include "base/mem.h"
 
@@ -175,6 +176,7 @@ static status load(backend *b, const plan *p, uint32_t device, const kv_layout *
     if (!s) s = gpu_draws_open(g, e);
     if (!s) s = gpu_tensors_load(g, progress, ctx, e);
     if (!s) s = gpu_items_make(g, e);
+    if (!s) s = gpu_profile_open(g, e);
     if (!s) s = g->d->stream_wait(g->d, g->dev, g->stream, e);
     return s;
 }
@@ -184,6 +186,7 @@ static status load(backend *b, const plan *p, uint32_t device, const kv_layout *
 static status run(backend *b, const plan_segment *seg, const step_input *in, err *e) {
     gpu_backend *g = of(b);
     uint32_t number = (uint32_t)(seg - g->p->segment);
+    g->in = in;
     status s = number == g->first_segment ? gpu_step_begin(g, in, e) : OK;
     return s ? s : gpu_run_segment(g, number, e);
 }
@@ -193,7 +196,8 @@ static status wait_done(backend *b, err *e) {
     if (!g->pending) return OK;
     g->pending = false;
     g->count.syncs++;
-    return g->d->stream_wait(g->d, g->dev, g->stream, e);
+    status s = g->d->stream_wait(g->d, g->dev, g->stream, e);
+    return s ? s : gpu_profile_collect(g, e);
 }
 
 /* Through pinned memory, as many rows at a time as it holds. */
@@ -307,6 +311,7 @@ static void close_gpu(backend *b) {
     if (g->stream) (void)!g->d->stream_wait(g->d, g->dev, g->stream, NULL);
     if (g->stream) g->d->stream_close(g->d, g->dev, g->stream); /* the wait may fail: memory outlives what is queued */
     gpu_graphs_close(g);
+    gpu_profile_close(g);
     for (uint32_t i = 0; i < 2; i++) close_window(g, &g->result[i]);
     for (uint32_t i = 0; i < g->n_incoming; i++) close_window(g, &g->incoming[i]);
     if (g->crossing) g->d->host_release(g->d, g->dev, g->crossing);
@@ -343,6 +348,7 @@ static const backend_ops gpu_backend_ops = {
     .draw_begin = gpu_draw_begin,
     .draw_end = gpu_draw_end,
     .host_work = host_work,
+    .profile = gpu_profile_rows,
     .describe = describe,
     .close = close_gpu,
 };
@@ -361,9 +367,12 @@ status gpu_backend_open(backend **out, const gpu_options *opt, err *e) {
     g->d = device->driver;
     g->dev = device->index;
     g->n_threads = opt->n_threads ? opt->n_threads : 1;
-    g->graphs = !opt->no_graphs;
-    if (opt->no_graphs) snprintf(g->no_graphs_why, sizeof g->no_graphs_why, "asked for");
-    status s = pool_open(&g->pool, g->n_threads, e);
+    g->graphs = !opt->no_graphs && !opt->profile;
+    if (!g->graphs) snprintf(g->no_graphs_why, sizeof g->no_graphs_why, "asked for");
+    g->no_graphs_wanted = !g->graphs;
+    if (opt->profile) g->profile = gpu_profile_new();
+    status s = opt->profile && !g->profile ? fail(e, ERR_NOMEM, "the profiler") : OK;
+    if (!s) s = pool_open(&g->pool, g->n_threads, e);
     if (!s) s = g->d->stream_open(g->d, g->dev, &g->stream, e);
     if (s)
         close_gpu(&g->base);
@@ -377,7 +386,7 @@ gpu_upload_stats gpu_backend_upload(const backend *b) { return ((const gpu_backe
 
 const char *gpu_backend_no_graphs(const backend *b) {
     const gpu_backend *g = (const gpu_backend *)b;
-    return g->graphs ? NULL : g->no_graphs_why;
+    return g->graphs || g->no_graphs_wanted ? NULL : g->no_graphs_why;
 }
 
 status gpu_backend_room(const backend *b, gpu_room *out, err *e) {

@@ -12,6 +12,7 @@ typedef struct {
     uint32_t device;    /* in the list */
     uint32_t n_threads; /* of the host, for reading weights and host work */
     bool no_graphs;     /* launch one by one */
+    bool profile;       /* ... and time each launch */
 } gpu_options;
 
 MUST_CHECK status gpu_backend_open(backend **out, const gpu_options *opt, err *e);
@@ -22,7 +23,7 @@ typedef struct {
 } gpu_counters;
 gpu_counters gpu_backend_counters(const backend *b);
 gpu_upload_stats gpu_backend_upload(const backend *b);
-const char *gpu_backend_no_graphs(const backend *b); /* why steps are not replayed; NULL: they are. Any thread */
+const char *gpu_backend_no_graphs(const backend *b); /* why steps are not replayed; NULL: they are, or are not to be */
 MUST_CHECK status gpu_backend_room(const backend *b, gpu_room *out, err *e); /* of its device, now */
 
 #endif
