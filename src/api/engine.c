@@ -46,6 +46,8 @@ static api_downgrades downgrades_of_all(const rf_engine *g) {
         const backend *b = g->backends.b[i];
         const char *why = api_backend_is_gpu(b) ? gpu_backend_no_graphs(b) : NULL;
         if (why) api_down_note(&all, DOWN_GRAPHS, OK, "kernels are launched one by one: %s", why);
+        why = api_backend_is_gpu(b) ? gpu_backend_no_peer(b) : NULL;
+        if (why) api_down_note(&all, DOWN_PEER, ERR_GPU_PEER, "values go from GPU to GPU through the host: %s", why);
     }
     return all;
 }

@@ -64,6 +64,9 @@ typedef struct {
      * for what was queued before it. */
     status (*read)(backend *b, const node *n, uint32_t n_rows, void *dst, err *e);
     status (*write)(backend *b, const node *n, uint32_t n_rows, const void *src, err *e);
+    /* The value of copy n straight out of another backend's memory, queued behind what makes it. *taken false: there is no such
+     * way, so it is read and written. NULL: there never is. */
+    status (*take)(backend *b, const node *n, uint32_t n_rows, backend *from, bool *taken, err *e);
     /* The value in place if the host can reach it (row stride in *stride), else NULL. */
     const void *(*peek)(backend *b, const node *n, size_t *stride);
     /* Pages of the KV block, all layers: page `from` over page `to`; to and from memory of page_bytes. Between steps only. */

@@ -183,7 +183,10 @@ static uint32_t rows_of(const step_input *in, const node *n) {
 static status cross(exec *x, const node *n, const step_input *in, err *e) {
     const node *from = n->in[0];
     backend *src = x->backends[from->device], *dst = x->backends[n->device];
-    status s = src->ops->read(src, from, rows_of(in, n), x->copied, e);
+    bool taken = false;
+    status s = dst->ops->take ? dst->ops->take(dst, n, rows_of(in, n), src, &taken, e) : OK;
+    if (s || taken) return s;
+    s = src->ops->read(src, from, rows_of(in, n), x->copied, e);
     return s ? s : dst->ops->write(dst, n, rows_of(in, n), x->copied, e);
 }
 

@@ -86,6 +86,39 @@ def test_layers_on_the_gpu(rocmforge, rocmforge_json, small, played, counted, tm
     assert (launches > 0) == (layers != "0")
 
 
+def crossing(rocmforge_json, model, env, counted):
+    """Of one token: copies, bytes from and to the host, what the host waits for; and the warnings."""
+    def run(n):
+        got = rocmforge_json("generate", model, "-p", "the of", "-n", str(n), "-c", "128", "--temp", "0", "--ignore-eos", "--json", "--device",
+                             "gpu", "--verify", "off", "-sm", "layer", "-ts", "1,1", env=env)
+        return got, counted()
+
+    (_, short), (got, long) = run(4), run(14)
+    return {k: (long[k] - short[k]) / 10 for k in ("copies_in", "copies_out", "copies_within", "bytes_within", "syncs")}, got
+
+
+def test_values_go_from_gpu_to_gpu(rocmforge_json, small, played, counted):
+    """Where devices reach each other the residual stream of one token (256 floats) goes straight across, and the host waits once
+    for each of the two; where they do not, it waits for the value too, and says why."""
+    want = rocmforge_json("generate", small("llama"), "-p", "the of", "-n", "14", "-c", "128", "--temp", "0", "--ignore-eos", "--json", "--device", "cpu")
+    straight, got = crossing(rocmforge_json, small("llama"), played("gfx1100:8GiB,gfx1100:8GiB"), counted)
+    assert got["tokens"] == want["tokens"] and got["warnings"] == []
+    assert straight["copies_within"] == 1 and straight["bytes_within"] == 256 * 4
+    through, got = crossing(rocmforge_json, small("llama"), played("gfx1100:8GiB:nopeer,gfx1100:8GiB"), counted)
+    assert got["tokens"] == want["tokens"] and through["copies_within"] == 0
+    assert all(through[k] == straight[k] + 1 for k in ("copies_in", "copies_out")) and through["syncs"] == straight["syncs"] + 1
+    (warning,) = got["warnings"]
+    assert warning.startswith("copies.host [gpu.peer]: values go from GPU to GPU through the host: ") and "cannot reach" in warning
+
+
+@pytest.mark.parametrize("call", ("hipEventCreateWithFlags", "hipEventRecord", "hipStreamWaitEvent", "hipMemcpyPeerAsync", "hipDeviceEnablePeerAccess"))
+def test_a_crossing_that_fails_is_no_silence(rocmforge, small, played, call):
+    """What is no answer to "do they reach each other" ends the request with its reason."""
+    done = rocmforge("generate", small("llama"), *ASK, "--temp", "0", "--device", "gpu", "--verify", "off", "-sm", "layer", "-ts", "1,1", status=1,
+                     env=played("gfx1100:8GiB,gfx1100:8GiB", fault=f"{call}:*:999"))
+    assert "rocmforge: error[gpu.call]: " in done.err and call + ":" in done.err
+
+
 def test_layers_over_two_gpus(rocmforge_json, small, played, tmp_path):
     two = played("gfx1100:8GiB,gfx1100:8GiB")
     same(rocmforge_json, small("llama"), two, "-sm", "layer", "-ts", "1,1", cpu=("-t", "2"))

@@ -236,6 +236,43 @@ static status write_value(backend *b, const node *n, uint32_t n_rows, const void
     return g->d->copy_in(g->d, g->dev, gpu_value_of(g, n).at, w->host, n_bytes, g->stream, e);
 }
 
+/* The streams of two devices wait for each other: b's memory is free when its own work so far is done, and the value is there
+ * when the other's is. */
+static status copy_between(gpu_backend *to, gpu_backend *from, const node *n, size_t n_bytes, err *e) {
+    gpu_driver *d = to->d;
+    gpu_addr at = gpu_value_of(to, n).at, source = gpu_value_of(from, n->in[0]).at;
+    status s = d->event_record(d, to->dev, to->mark, to->stream, e);
+    if (!s) s = d->stream_wait_event(d, from->dev, from->stream, to->mark, e);
+    if (!s) s = d->copy_peer(d, to->dev, at, from->dev, source, n_bytes, from->stream, e);
+    if (!s) s = d->event_record(d, from->dev, from->mark, from->stream, e);
+    if (!s) s = d->stream_wait_event(d, to->dev, to->stream, from->mark, e);
+    return s;
+}
+
+static status give_mark(gpu_backend *g, err *e) { return g->mark ? OK : g->d->event_open(g->d, g->dev, &g->mark, e); }
+
+static status take_value(backend *b, const node *n, uint32_t n_rows, backend *other, bool *taken, err *e) {
+    gpu_backend *g = of(b), *from = of(other);
+    size_t row = graph_row_bytes(n->dtype, n->width);
+    if (other->ops != b->ops || from->d != g->d || g->no_peers) return OK;
+    gpu_value v = gpu_value_of(from, n->in[0]);
+    if (v.array >= 0 || v.stride != row) return OK;
+    err why;
+    status s = give_mark(g, &why);
+    if (!s) s = give_mark(from, &why);
+    if (!s) s = copy_between(g, from, n, n_rows * row, &why);
+    if (s == ERR_GPU_PEER) {
+        snprintf(g->no_peers_why, sizeof g->no_peers_why, "%.150s", why.text);
+        g->no_peers = true;
+        return OK;
+    }
+    if (s && e) *e = why;
+    *taken = !s;
+    g->pending = from->pending = true;
+    g->count.copies_peer += !s;
+    return s;
+}
+
 static const void *peek(backend *b, const node *n, size_t *stride) {
     gpu_backend *g = of(b);
     for (uint32_t i = 0; i < 2; i++) {
@@ -309,6 +346,7 @@ static void close_gpu(backend *b) {
     gpu_backend *g = of(b);
     if (!g) return;
     if (g->stream) (void)!g->d->stream_wait(g->d, g->dev, g->stream, NULL);
+    if (g->mark) g->d->event_close(g->d, g->dev, g->mark);
     if (g->stream) g->d->stream_close(g->d, g->dev, g->stream); /* the wait may fail: memory outlives what is queued */
     gpu_graphs_close(g);
     gpu_profile_close(g);
@@ -341,6 +379,7 @@ static const backend_ops gpu_backend_ops = {
     .wait = wait_done,
     .read = read_value,
     .write = write_value,
+    .take = take_value,
     .peek = peek,
     .page_copy = page_copy,
     .page_read = page_read,
@@ -387,6 +426,11 @@ gpu_upload_stats gpu_backend_upload(const backend *b) { return ((const gpu_backe
 const char *gpu_backend_no_graphs(const backend *b) {
     const gpu_backend *g = (const gpu_backend *)b;
     return g->graphs || g->no_graphs_wanted ? NULL : g->no_graphs_why;
+}
+
+const char *gpu_backend_no_peer(const backend *b) {
+    const gpu_backend *g = (const gpu_backend *)b;
+    return g->no_peers ? g->no_peers_why : NULL;
 }
 
 status gpu_backend_room(const backend *b, gpu_room *out, err *e) {

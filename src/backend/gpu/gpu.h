@@ -19,11 +19,12 @@ MUST_CHECK status gpu_backend_open(backend **out, const gpu_options *opt, err *e
 
 /* What it did since it was opened, and how its weights came up. Its own thread asks. */
 typedef struct {
-    uint64_t steps, launches, graph_launches, copies_in, copies_out, bytes_in, bytes_out, syncs;
+    uint64_t steps, launches, graph_launches, copies_in, copies_out, bytes_in, bytes_out, syncs, copies_peer;
 } gpu_counters;
 gpu_counters gpu_backend_counters(const backend *b);
 gpu_upload_stats gpu_backend_upload(const backend *b);
 const char *gpu_backend_no_graphs(const backend *b); /* why steps are not replayed; NULL: they are, or are not to be */
+const char *gpu_backend_no_peer(const backend *b); /* why it takes values of other GPUs through the host; NULL: it need not */
 MUST_CHECK status gpu_backend_room(const backend *b, gpu_room *out, err *e); /* of its device, now */
 
 #endif

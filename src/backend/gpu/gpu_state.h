@@ -187,6 +187,9 @@ struct gpu_backend {
     _Atomic bool graphs; /* others may ask for the backend's description: once false, the reason stands */
     char no_graphs_why[160];
     bool no_graphs_wanted;
+    gpu_event mark;        /* in the stream, for another GPU that is to wait; NULL: not yet needed */
+    _Atomic bool no_peers; /* once true, the reason stands */
+    char no_peers_why[160];
     bool pending; /* something is queued that nobody has waited for */
     gpu_counters count;
     gpu_profile *profile; /* NULL: none */
