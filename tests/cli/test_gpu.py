@@ -111,11 +111,13 @@ def test_values_go_from_gpu_to_gpu(rocmforge_json, small, played, counted):
     assert warning.startswith("copies.host [gpu.peer]: values go from GPU to GPU through the host: ") and "cannot reach" in warning
 
 
-@pytest.mark.parametrize("call", ("hipEventCreateWithFlags", "hipEventRecord", "hipStreamWaitEvent", "hipMemcpyPeerAsync", "hipDeviceEnablePeerAccess"))
-def test_a_crossing_that_fails_is_no_silence(rocmforge, small, played, call):
-    """What is no answer to "do they reach each other" ends the request with its reason."""
-    done = rocmforge("generate", small("llama"), *ASK, "--temp", "0", "--device", "gpu", "--verify", "off", "-sm", "layer", "-ts", "1,1", status=1,
-                     env=played("gfx1100:8GiB,gfx1100:8GiB", fault=f"{call}:*:999"))
+@pytest.mark.parametrize("call, n", (("hipEventCreateWithFlags", "*"), ("hipEventRecord", "*"), ("hipStreamWaitEvent", "1"), ("hipStreamWaitEvent", "2"),
+                                     ("hipMemcpyPeerAsync", "*"), ("hipDeviceEnablePeerAccess", "*")))
+def test_a_crossing_that_fails_is_no_silence(rocmforge, small, played, call, n):
+    """What is no answer to "do they reach each other" ends the request with its reason. Of the one step there is each stream
+    waits for the other: two waits, which the order of the interpreter's work would not miss."""
+    done = rocmforge("generate", small("llama"), "-p", "the of", "-n", "1", "-c", "128", "--temp", "0", "--device", "gpu", "--verify", "off", "-sm",
+                     "layer", "-ts", "1,1", status=1, env=played("gfx1100:8GiB,gfx1100:8GiB", fault=f"{call}:{n}:999"))
     assert "rocmforge: error[gpu.call]: " in done.err and call + ":" in done.err
 
 

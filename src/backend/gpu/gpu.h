@@ -24,7 +24,8 @@ typedef struct {
 gpu_counters gpu_backend_counters(const backend *b);
 gpu_upload_stats gpu_backend_upload(const backend *b);
 const char *gpu_backend_no_graphs(const backend *b); /* why steps are not replayed; NULL: they are, or are not to be */
-const char *gpu_backend_no_peer(const backend *b); /* why it takes values of other GPUs through the host; NULL: it need not */
+const char *
+gpu_backend_no_peer(const backend *b); /* why it takes values of other GPUs through the host; NULL: it need not */
 MUST_CHECK status gpu_backend_room(const backend *b, gpu_room *out, err *e); /* of its device, now */
 
 #endif
