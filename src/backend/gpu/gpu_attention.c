@@ -176,6 +176,7 @@ status gpu_make_attention(gpu_backend *g, const node *n, err *e) {
     spec.kernel = split_kernel(n);
     spec.block = ATTN_SPLIT_THREADS;
     spec.shape = shape_split;
+    spec.part = GPU_PART_SPLIT;
     spec.param[0] = n_kv * gpu_ceil_div(group_of(n), h);
     spec.param[1] = window_chunks;
     spec.param[2] = most;
@@ -184,6 +185,7 @@ status gpu_make_attention(gpu_backend *g, const node *n, err *e) {
     spec.kernel = "attention_merge";
     spec.block = ATTN_MERGE_THREADS;
     spec.shape = shape_merge;
+    spec.part = GPU_PART_MERGE;
     spec.param[0] = args.n_head;
     spec.param[1] = gpu_ceil_div(n->p.attn.d_v, ATTN_MERGE_D);
     spec.param[3] = window_chunks;
@@ -191,6 +193,7 @@ status gpu_make_attention(gpu_backend *g, const node *n, err *e) {
     spec.kernel = "attention_tile";
     spec.block = ATTN_TILE_THREADS;
     spec.shape = shape_tile;
+    spec.part = GPU_PART_TILE;
     spec.param[0] = n_kv * gpu_ceil_div(group_of(n), ATTN_TILE_HEADS);
     spec.param[1] = gpu_ceil_div(n->p.attn.d_v, ATTN_TILE_D);
     return s ? s : add_attention(g, &spec, q, y, e);
