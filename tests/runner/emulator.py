@@ -8,7 +8,7 @@ import sys
 from stages import Counts
 
 ARCHS = ("gfx1100", "gfx1201", "gfx942")
-PROGRAMS = ("attention", "linear_mat", "sample", "quantize", "rows", "moe", "linear_vec")
+PROGRAMS = ("attention", "linear_mat", "sample", "quantize", "rows", "moe", "recurrent", "linear_vec")
 LINE = re.compile(r"(\S.*?) \| (\S+) \| (\d+) cases \| (\d+) wrong \| max error (\S+)")
 
 

@@ -42,7 +42,7 @@ static void test_pages_follow_the_context(void **state) {
         api_shape s = made(&m, (rf_engine_options){.context = want[i].context, .parallel = want[i].parallel});
         assert_true(s.exec.page_tokens == want[i].page_tokens && s.exec.n_pages == want[i].n_pages);
         assert_true(s.context == (want[i].context ? want[i].context : 8192) && s.sched.context == s.context);
-        assert_true(s.exec.hidden && !s.fixed_cache && s.warning[0] == '\0');
+        assert_true(s.exec.hidden && !s.fixed_cache && s.down.n == 0);
     }
 }
 
