@@ -20,7 +20,7 @@ FAMILIES = {"gfx11": "rdna3", "gfx12": "rdna4", "gfx94": "cdna", "gfx95": "cdna"
 PT_LOAD, SHT_DYNSYM, S_NOP, PAGE = 1, 11, 0xBF800000, 4096
 # What only caches notice: memory is coherent here, so these become s_nop.
 CACHE_ONLY = re.compile(r"^(buffer_gl[01]_inv|buffer_inv|buffer_wbl2|global_(inv|wb|wbinv))\b")
-FORMS = "rocmforge_isa_forms_1"  # to be counted up when what is compiled for the same input changes
+FORMS = "rocmforge_isa_forms_2"  # to be counted up when what is compiled for the same input changes
 DS_LOAD_HALF = re.compile(r"DS_LOAD_[UI](?:8|16)_D16(_HI)?$")
 PERMUTE_LANE = re.compile(r"_lane = (?:32'I)?(\(.*\)) / 4U? % (64|32|num_lanes)U?")
 MIXED_SIGNS = re.compile(r"(\*\(\(unsigned_int(\d+)\*\)[^;=]* = )\(int\2\)\{")
@@ -48,11 +48,13 @@ def import_emulator(folder):
 
 def keep_what_is_compiled(emu):
     """To compile a form of instruction takes a quarter of a second, and a kernel has a hundred: they are kept in tinygrad's own
-    cache on disk. And what stands at an address is decoded once, not once a launch: code objects stay where they are."""
+    cache on disk, apart by whether denormals are flushed, which the compiler's constants may depend on. And what stands at an
+    address is decoded once, not once a launch: code objects stay where they are."""
     from tinygrad.helpers import diskcache_get, diskcache_put
 
     def to_program(sink, renderer, plain=emu.to_program):
-        key = f"{sink.key.hex()} {renderer.target}"
+        flushes = emu._MXCSRContext is not contextlib.nullcontext
+        key = f"{sink.key.hex()} {renderer.target} {flushes}"
         known = diskcache_get(FORMS, key)
         return diskcache_put(FORMS, key, plain(sink, renderer)) if known is None else known
 
