@@ -51,7 +51,8 @@ typedef struct {
     exec_options exec;
     sched_options sched;    /* disk is for the engine to set */
     kv_disk_options folder; /* dir NULL: none; a borrowed string. identity is for the engine to set */
-    uint32_t context, parallel, threads;
+    uint32_t context, parallel, threads, ubatch; /* ubatch: as asked for, exec.max_tok is what became of it */
+    bool whole;                                  /* an encoder: each prompt in one step */
     int tier;
     bool fixed_cache; /* its size was given, and does not follow from the context */
     bool may_shrink;  /* it may be smaller than asked for, where that does not fit */
@@ -65,8 +66,11 @@ typedef struct {
     char warning[200];  /* what became other than asked for; empty: nothing */
 } api_shape;
 
-enum { CONTEXT_DEFAULT_MOST = 8192 };
+enum { CONTEXT_DEFAULT_MOST = 8192, UBATCH_MOST = 16384 };
 uint32_t api_page_tokens(uint32_t context); /* the page size for this context */
+/* Pages of all contexts; an encoder needs no more than a step can hold, since every prompt is done after its step. */
+uint64_t api_cache_pages(const api_shape *s);
+void api_size_step(api_shape *s, uint32_t rows); /* exec.max_tok and max_out, for s->context */
 
 /* Checks the options against the model. ERR_RANGE, ERR_USAGE, ERR_UNSUPPORTED, ERR_CPU_TIER. */
 status api_shape_make(api_shape *s, const rf_model *m, const rf_engine_options *opt, err *e);
@@ -83,8 +87,11 @@ exec_options api_exec_options(const api_shape *s, api_backends *b);
  * was asked for, or none was taken, or the failure is not the device's: then it stands. */
 bool api_fall_back(api_shape *s, const err *why);
 
-status api_chat_of_model(rf_model *m, err *e);     /* fills m->chat */
-status api_check_graph(const rf_model *m, err *e); /* what the file's weights and hyperparameters cannot run as */
+/* embed.c: what a request's pooling means for this model; RANK: scores of the state that its head looks at. */
+sched_pooling api_pooling(const rf_model *m, rf_pooling p, bool *scores);
+status api_check_generates(const rf_model *m, err *e); /* ERR_EMBEDS_ONLY */
+status api_chat_of_model(rf_model *m, err *e);         /* fills m->chat */
+status api_check_graph(const rf_model *m, err *e);     /* what the file's weights and hyperparameters cannot run as */
 /* ERR_MEMORY_PLAN, ERR_GPU_MEMORY unless what this shape needs, and the margin, are available; a cache that may shrink is
  * shrunk first, with a warning. b: as api_backends_open gave them. */
 status api_fit_memory(api_shape *s, const rf_model *m, api_backends *b, err *e);
