@@ -78,8 +78,7 @@ static void put_size_label(conversion *k) {
     const double n = (double)k->n_params;
     size_t u = 0;
     while (u < 3 && n < 0.9995 * units[u].unit) u++;
-    snprintf(label, sizeof label, "%.*f%c", n < 9.95 * units[u].unit && u < 2 ? 1 : 0, n / units[u].unit,
-             units[u].letter);
+    snprintf(label, sizeof label, "%.*f%c", n < 9.95 * units[u].unit ? 1 : 0, n / units[u].unit, units[u].letter);
     gguf_put_str(k->w, "general.size_label", str_of(label));
 }
 
