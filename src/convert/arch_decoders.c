@@ -28,7 +28,7 @@ static void put_heads(const hf_config *c, gguf_writer *w) {
 }
 
 /* A window that the engine does not keep: the same numbers up to it, others beyond. */
-static status warn_of_window(const hf_config *c, json_t *warnings, err *e) {
+static status warn_of_window(const hf_config *c, hf_warnings *warnings, err *e) {
     uint32_t window = 0, context = UINT32_MAX;
     status s = hf_config_u32(c, "sliding_window", 0, INT32_MAX, &window, e);
     if (!s) s = hf_config_u32(c, "max_position_embeddings", 1, INT32_MAX, &context, e);
@@ -50,7 +50,7 @@ static const hf_name llama_names[] = {
     {0},
 };
 
-static status llama_read(hf_config *c, json_t *warnings, err *e) {
+static status llama_read(hf_config *c, hf_warnings *warnings, err *e) {
     c->eps = 1e-6;
     status s = hf_config_u32(c, "num_local_experts", 1, 1024, &c->n_expert, e);
     if (!s && c->n_expert) {
@@ -89,7 +89,7 @@ static status no_llama3_rope(const hf_config *c, err *e) {
     return fail(e, ERR_CONVERT_CONFIG, "config.json: rope scaling llama3 is not built in for %s", c->class);
 }
 
-static status qwen_read(hf_config *c, json_t *warnings, err *e) {
+static status qwen_read(hf_config *c, hf_warnings *warnings, err *e) {
     c->eps = 1e-6;
     if (str_is(str_of(c->arch->name), "qwen3")) c->d_head = 128;
     status s = no_llama3_rope(c, e);
@@ -179,7 +179,7 @@ static status check_scale(const hf_config *c, err *e) {
                 scale, built);
 }
 
-status hf_gemma_read(hf_config *c, json_t *warnings, err *e) {
+status hf_gemma_read(hf_config *c, hf_warnings *warnings, err *e) {
     (void)warnings;
     c->n_head = 8; /* what the class leaves out when it writes a config */
     c->n_kv_head = 4;
@@ -207,7 +207,7 @@ void hf_gemma_put(const hf_config *c, gguf_writer *w) {
     if (c->softcap != 0) hf_put_f32(c, w, "final_logit_softcapping", c->softcap);
 }
 
-static status gemma3_read(hf_config *c, json_t *warnings, err *e) {
+static status gemma3_read(hf_config *c, hf_warnings *warnings, err *e) {
     status s = hf_config_must(c, "use_bidirectional_attention", json_false(), e);
     return s ? s : hf_gemma_read(c, warnings, e);
 }

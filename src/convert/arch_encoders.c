@@ -53,7 +53,7 @@ static status read_labels(hf_config *c, err *e) {
     return OK;
 }
 
-static status bert_read(hf_config *c, json_t *warnings, err *e) {
+static status bert_read(hf_config *c, hf_warnings *warnings, err *e) {
     (void)warnings;
     c->eps = 1e-12;
     c->rope.base = 0;
@@ -81,7 +81,7 @@ const hf_arch hf_bert = {
 
 enum { POOLING_RANK = 4 };
 
-static status classifier_read(hf_config *c, json_t *warnings, err *e) {
+static status classifier_read(hf_config *c, hf_warnings *warnings, err *e) {
     status s = bert_read(c, warnings, e);
     if (!s) s = read_labels(c, e);
     c->pooling = POOLING_RANK;
@@ -110,7 +110,7 @@ const hf_arch hf_bert_classifier = {
 /* --- roberta ------------------------------------------------------------------------------------------------------------- */
 
 /* Positions are counted from behind the padding's id, so the table's first rows are never used. */
-static status roberta_read(hf_config *c, json_t *warnings, err *e) {
+static status roberta_read(hf_config *c, hf_warnings *warnings, err *e) {
     uint32_t pad = 1;
     status s = bert_read(c, warnings, e);
     c->eps = 1e-5;
@@ -146,7 +146,7 @@ static const hf_name nomic_names[] = {
     {0},
 };
 
-static status nomic_read(hf_config *c, json_t *warnings, err *e) {
+static status nomic_read(hf_config *c, hf_warnings *warnings, err *e) {
     (void)warnings;
     uint32_t positions = 0, trained = 2048;
     c->eps = 1e-12;
@@ -191,7 +191,7 @@ static const hf_name jina_names[] = {
     {0},
 };
 
-static status jina_read(hf_config *c, json_t *warnings, err *e) {
+static status jina_read(hf_config *c, hf_warnings *warnings, err *e) {
     (void)warnings;
     c->eps = 1e-12;
     c->rope.base = 0;
@@ -230,7 +230,7 @@ static const hf_name modern_names[] = {
     {0},
 };
 
-static status modern_read(hf_config *c, json_t *warnings, err *e) {
+static status modern_read(hf_config *c, hf_warnings *warnings, err *e) {
     (void)warnings;
     c->eps = 1e-5;
     c->rope.base = 160000;

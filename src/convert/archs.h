@@ -9,7 +9,7 @@ extern const hf_arch hf_bert, hf_bert_classifier, hf_roberta, hf_nomic_bert, hf_
 
 /* gemma3's names, and how its config is read: gemma-embedding's too. */
 extern const hf_name hf_gemma_names[];
-status hf_gemma_read(hf_config *c, json_t *warnings, err *e);
+status hf_gemma_read(hf_config *c, hf_warnings *warnings, err *e);
 void hf_gemma_put(const hf_config *c, gguf_writer *w);
 
 #endif

@@ -16,7 +16,7 @@ typedef struct {
     const convert_options *opt;
     char *name;
     quant_type type; /* QUANT_COUNT until it is known */
-    json_t *warnings;
+    hf_warnings warnings;
     hf_weights weights;
     hf_config config;
     hf_tokenizer tokenizer;
@@ -26,6 +26,7 @@ typedef struct {
     uint32_t n_factors;
     uint64_t n_params;
     convert_state state;
+    json_t *report;
 } conversion;
 
 /* --- what it is called --------------------------------------------------------------------------------------------------- */
@@ -153,18 +154,19 @@ static void count_params(conversion *k) {
 /* --- what our own readers say -------------------------------------------------------------------------------------------- */
 
 /* generation_config.json may end a text at several tokens; a GGUF names one, and readers know others by their text. */
-static void check_ends(conversion *k, const tokenizer *t) {
-    json_t *v = NULL, *id;
+static status check_ends(conversion *k, const tokenizer *t, err *e) {
+    json_t *v, *id;
     size_t i;
-    if (hf_json_open(&v, k->dir, "generation_config.json", false, NULL)) return; /* put_sampling read it */
+    status s = hf_json_open(&v, k->dir, "generation_config.json", false, e);
     json_array_foreach(json_object_get(v, "eos_token_id"), i, id) {
         const json_int_t n = json_integer_value(id);
         if (n < 0 || n >= k->tokenizer.n || tokenizer_is_eog(t, (token_id)n)) continue;
-        hf_warn(k->warnings,
+        hf_warn(&k->warnings,
                 "token %d, '%.*s', ends texts too (generation_config.json), but no key of the file can say so", (int)n,
                 STR(k->tokenizer.text[n]));
     }
     json_decref(v);
+    return s;
 }
 
 /* The header is on disk, the weights are not: shapes, names and keys are checked as if the model were opened. */
@@ -175,7 +177,7 @@ static status check_header(conversion *k, err *e) {
     status s = gguf_open(&g, gguf_write_temporary(k->w), e);
     if (!s) s = model_info_read(&info, g, e);
     if (!s) s = tokenizer_open(&t, g, e);
-    if (!s) check_ends(k, t);
+    if (!s) s = check_ends(k, t, e);
     tokenizer_close(t);
     model_info_free(&info);
     gguf_close(g);
@@ -195,12 +197,21 @@ static status read_all(conversion *k, err *e) {
     status s = check_folder(k->dir, e);
     if (!s) s = set_type(k, e);
     if (!s) s = set_name(k, e);
-    if (!s) s = hf_config_open(&k->config, k->dir, k->warnings, e);
+    if (!s) s = hf_config_open(&k->config, k->dir, &k->warnings, e);
     if (!s) s = hf_weights_open(&k->weights, k->dir, e);
-    if (!s) s = out_tensors_open(&k->tensors, &k->weights, &k->config, &k->type, k->warnings, e);
-    if (!s) s = hf_tokenizer_open(&k->tokenizer, k->dir, &k->config, k->warnings, e);
+    if (!s) s = out_tensors_open(&k->tensors, &k->weights, &k->config, &k->type, &k->warnings, e);
+    if (!s) s = hf_tokenizer_open(&k->tokenizer, k->dir, &k->config, &k->warnings, e);
     if (!s) count_params(k);
     return s;
+}
+
+static status make_report(conversion *k, err *e) {
+    k->report = json_pack("{ss so ss sI sI sI sI ss ss? sO}", "architecture", k->config.arch->name, "name",
+                          json_text(k->name, strlen(k->name)), "type", quant_lookup(k->type)->name, "tensors",
+                          (json_int_t)k->tensors.n + (k->n_factors > 0), "parameters", (json_int_t)k->n_params, "bytes",
+                          (json_int_t)k->state.total, "tokens", (json_int_t)k->tokenizer.n, "tokenizer",
+                          k->tokenizer.model, "pre_tokenizer", k->tokenizer.pre, "warnings", k->warnings.list);
+    return k->report && !k->warnings.failed ? OK : fail(e, ERR_NOMEM, "no memory for the report");
 }
 
 static status write_all(conversion *k, err *e) {
@@ -216,32 +227,25 @@ static status write_all(conversion *k, err *e) {
     if (!s) s = check_header(k, e);
     if (!s) s = out_tensors_write(&k->tensors, &k->config, k->w, &p, e);
     if (!s) s = hf_weights_check(&k->weights, e); /* a model made of two is none */
-    if (!s) s = gguf_write_finish(k->w, e);
+    if (!s) s = make_report(k, e);
+    if (!s) s = gguf_write_finish(k->w, e); /* the last that can fail */
     return s;
-}
-
-static json_t *make_report(const conversion *k) {
-    return json_pack("{ss so ss sI sI sI sI ss ss? sO}", "architecture", k->config.arch->name, "name",
-                     json_text(k->name, strlen(k->name)), "type", quant_lookup(k->type)->name, "tensors",
-                     (json_int_t)k->tensors.n + (k->n_factors > 0), "parameters", (json_int_t)k->n_params, "bytes",
-                     (json_int_t)k->state.total, "tokens", (json_int_t)k->tokenizer.n, "tokenizer", k->tokenizer.model,
-                     "pre_tokenizer", k->tokenizer.pre, "warnings", k->warnings);
 }
 
 status convert_folder(json_t **report, const char *dir, const char *out, const convert_options *opt, err *e) {
     json_init();
     *report = NULL;
-    conversion k = {.dir = dir, .out = out, .opt = opt, .warnings = json_array()};
-    status s = k.warnings ? read_all(&k, e) : fail(e, ERR_NOMEM, "no memory for a list");
+    conversion k = {.dir = dir, .out = out, .opt = opt, .warnings.list = json_array()};
+    status s = k.warnings.list ? read_all(&k, e) : fail(e, ERR_NOMEM, "no memory for a list");
     if (!s) s = write_all(&k, e);
-    if (!s && !(*report = make_report(&k)))
-        s = fail(e, ERR_NOMEM, "%s is written, but no memory is left to say so", out);
+    if (s) json_decref(k.report);
+    if (!s) *report = k.report;
     gguf_write_close(k.w);
     out_tensors_close(&k.tensors);
     hf_tokenizer_close(&k.tokenizer);
     hf_weights_close(&k.weights);
     hf_config_close(&k.config);
-    json_decref(k.warnings);
+    json_decref(k.warnings.list);
     mem_free(k.factors);
     mem_free(k.name);
     return s;

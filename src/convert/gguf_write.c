@@ -16,7 +16,7 @@
 enum { ALIGN = 32, VERSION = 3 };
 
 struct gguf_writer {
-    char *path, *temporary;
+    char *path, *temporary, *folder;
     int fd;
     strbuf kv, info;
     uint64_t n_kv, n_tensors;
@@ -73,7 +73,9 @@ status gguf_write_open(gguf_writer **out, const char *path, err *e) {
     if (!w) return fail(e, ERR_NOMEM, "no memory to write %s", path);
     w->fd = -1;
     w->path = mem_strndup(path, strlen(path));
-    s = w->path ? make_temporary(w, e) : fail(e, ERR_NOMEM, "no memory to write %s", path);
+    const char *slash = strrchr(path, '/');
+    w->folder = slash ? mem_strndup(path, (size_t)(slash + 1 - path)) : mem_strndup(".", 1);
+    s = w->path && w->folder ? make_temporary(w, e) : fail(e, ERR_NOMEM, "no memory to write %s", path);
     if (s)
         gguf_write_close(w);
     else
@@ -89,6 +91,7 @@ void gguf_write_close(gguf_writer *w) {
     strbuf_free(&w->info);
     mem_free(w->bytes);
     mem_free(w->path);
+    mem_free(w->folder);
     mem_free(w->temporary);
     mem_free(w);
 }
@@ -254,15 +257,11 @@ status gguf_write_data(gguf_writer *w, const void *p, size_t n_bytes, err *e) {
 }
 
 /* The file is whole either way; this hurries its name. */
-static void sync_folder(const char *path) {
-    const char *slash = strrchr(path, '/');
-    char *folder = slash ? mem_strndup(path, (size_t)(slash + 1 - path)) : NULL;
-    int fd = slash && !folder ? -1 : open(folder ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd >= 0) {
-        (void)!fsync(fd);
-        close(fd);
-    }
-    mem_free(folder);
+static void sync_folder(const char *folder) {
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return;
+    (void)!fsync(fd);
+    close(fd);
 }
 
 status gguf_write_finish(gguf_writer *w, err *e) {
@@ -270,6 +269,6 @@ status gguf_write_finish(gguf_writer *w, err *e) {
     if (fsync(w->fd)) return write_failed(w, e);
     if (rename(w->temporary, w->path)) return write_failed(w, e);
     w->finished = true;
-    sync_folder(w->path);
+    sync_folder(w->folder);
     return OK;
 }

@@ -10,13 +10,13 @@
 enum { MAX_LAYERS = 1 << 12, MAX_WIDTH = 1 << 22, MAX_HEADS = 1 << 14 };
 static const char file[] = "config.json";
 
-void hf_warn(json_t *warnings, const char *fmt, ...) {
+void hf_warn(hf_warnings *w, const char *fmt, ...) {
     char text[400];
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    json_array_append_new(warnings, json_text(text, strlen(text))); /* without memory something else fails soon */
+    if (json_array_append_new(w->list, json_text(text, strlen(text)))) w->failed = true;
 }
 
 /* --- reading ------------------------------------------------------------------------------------------------------------- */
@@ -55,23 +55,28 @@ static status number_of(const hf_config *c, const char *const keys[4], uint32_t 
     return fail(e, ERR_CONVERT_CONFIG, "%s: %s is missing", file, keys[0]);
 }
 
+static const hf_arch *find_arch(const char *class) {
+    for (const hf_arch *const *a = hf_archs; *a; a++)
+        for (int i = 0; i < HF_MAX_CLASSES && (*a)->classes[i]; i++)
+            if (strcmp((*a)->classes[i], class) == 0) return *a;
+    return NULL;
+}
+
+static status unknown_class(const char *class, err *e) {
+    char known[400];
+    int n = 0;
+    for (const hf_arch *const *a = hf_archs; *a && n < (int)sizeof known; a++)
+        n += snprintf(known + n, sizeof known - (size_t)n, "%s%s", n ? ", " : "", (*a)->classes[0]);
+    return fail(e, ERR_ARCH, "%s: the architecture %.80s is not built in (built in: %s, and their kin)", file, class,
+                known);
+}
+
 static status read_class(hf_config *c, err *e) {
     const json_t *list = json_object_get(c->v, "architectures");
     c->class = json_string_value(json_array_get(list, 0));
     if (!c->class) return fail(e, ERR_CONVERT_CONFIG, "%s: architectures is missing or names none", file);
-    strbuf known = {0};
-    for (const hf_arch *const *a = hf_archs; *a; a++) {
-        for (int i = 0; i < HF_MAX_CLASSES && (*a)->classes[i]; i++) {
-            if (strcmp((*a)->classes[i], c->class) == 0) c->arch = *a;
-            strbuf_printf(&known, "%s%s", known.n ? ", " : "", (*a)->classes[i]);
-        }
-    }
-    status s = OK;
-    if (!c->arch)
-        s = fail(e, ERR_ARCH, "%s: the architecture %.80s is not built in (built in: %s)", file, c->class,
-                 known.p ? known.p : "?");
-    strbuf_free(&known);
-    return s;
+    c->arch = find_arch(c->class);
+    return c->arch ? OK : unknown_class(c->class, e);
 }
 
 static status read_sizes(hf_config *c, err *e) {
@@ -243,7 +248,7 @@ static status read_pooling_file(hf_config *c, const char *dir, const char *path,
 }
 
 /* sentence-transformers' list of what comes after the model. */
-static status read_modules(hf_config *c, const char *dir, json_t *warnings, err *e) {
+static status read_modules(hf_config *c, const char *dir, hf_warnings *warnings, err *e) {
     json_t *list, *module;
     size_t i;
     status s = hf_json_open(&list, dir, "modules.json", false, e);
@@ -276,7 +281,7 @@ static status merge_text_config(hf_config *c, err *e) {
     return bad ? fail(e, ERR_NOMEM, "no memory to read %s", file) : OK;
 }
 
-status hf_config_open(hf_config *c, const char *dir, json_t *warnings, err *e) {
+status hf_config_open(hf_config *c, const char *dir, hf_warnings *warnings, err *e) {
     *c = (hf_config){.rope.base = 10000};
     status s = hf_json_open(&c->v, dir, file, true, e);
     if (!s && !json_is_object(c->v)) s = fail(e, ERR_CONVERT_CONFIG, "%s is no JSON object", file);

@@ -9,6 +9,13 @@
 #include "base/json.h"
 #include "convert/gguf_write.h"
 
+/* What becomes other than the folder says: sentences. */
+typedef struct {
+    json_t *list; /* an array */
+    bool failed;  /* one was lost for want of memory */
+} hf_warnings;
+__attribute__((format(printf, 2, 3))) void hf_warn(hf_warnings *w, const char *fmt, ...);
+
 /* How a tensor's name there and here belong together. In `hf`, '*' stands for the number of a layer, '#' for that of an expert,
  * a last '%' for anything; the suffix (.weight, .bias) is carried over. */
 typedef struct {
@@ -58,14 +65,14 @@ struct hf_arch {
     const hf_name *names[3];             /* lists that end with {0}; the first that fits counts */
     const char *activations[4];          /* what the engine computes */
     bool encoder, rms;                   /* rms: RMS norms, else layer norms */
-    status (*read)(hf_config *c, json_t *warnings,
+    status (*read)(hf_config *c, hf_warnings *warnings,
                    err *e);                          /* first of all: what differs from the others; NULL: nothing */
     void (*put)(const hf_config *c, gguf_writer *w); /* keys of its own; NULL: none */
 };
 extern const hf_arch *const hf_archs[]; /* ends with NULL */
 
-/* warnings: an array that gets a sentence for each. On failure c is left to close. */
-MUST_CHECK status hf_config_open(hf_config *c, const char *dir, json_t *warnings, err *e);
+/* On failure c is left to close. */
+MUST_CHECK status hf_config_open(hf_config *c, const char *dir, hf_warnings *warnings, err *e);
 void hf_config_close(hf_config *c); /* {0} is fine */
 /* The architecture's keys, but for those that describe the file. */
 void hf_config_put(const hf_config *c, gguf_writer *w);
@@ -80,6 +87,5 @@ void hf_put_u32(const hf_config *c, gguf_writer *w, const char *suffix, uint32_t
 void hf_put_f32(const hf_config *c, gguf_writer *w, const char *suffix, double v);
 void hf_put_str(const hf_config *c, gguf_writer *w, const char *suffix, const char *v);
 void hf_put_bool(const hf_config *c, gguf_writer *w, const char *suffix, bool v);
-__attribute__((format(printf, 2, 3))) void hf_warn(json_t *warnings, const char *fmt, ...);
 
 #endif

@@ -72,7 +72,7 @@ static status read_steps(strbuf *out, const json_t *pre, bool *adds_space, err *
     return out->failed || !out->p ? fail(e, ERR_NOMEM, "no memory for the pre-tokenizer") : OK;
 }
 
-static status check_normaliser(const hf_tokenizer *t, json_t *warnings, err *e) {
+static status check_normaliser(const hf_tokenizer *t, hf_warnings *warnings, err *e) {
     const json_t *norm = json_object_get(t->json, "normalizer");
     if (!norm || json_is_null(norm)) return OK;
     if (is(norm, "type", "Sequence") && json_array_size(json_object_get(norm, "normalizers")) == 0) return OK;
@@ -85,7 +85,7 @@ static status check_normaliser(const hf_tokenizer *t, json_t *warnings, err *e) 
     return OK;
 }
 
-status hf_pretokenizer(const char **name, const hf_tokenizer *t, json_t *warnings, err *e) {
+status hf_pretokenizer(const char **name, const hf_tokenizer *t, hf_warnings *warnings, err *e) {
     strbuf steps = {0};
     bool adds_space = false;
     status s = check_normaliser(t, warnings, e);

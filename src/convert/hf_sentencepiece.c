@@ -148,7 +148,7 @@ static status read_message(hf_tokenizer *t, size_t *n_pieces, uint64_t *model_ty
     return p.bad || *n_pieces == 0 ? bad_file(e) : OK;
 }
 
-status hf_read_sentencepiece(hf_tokenizer *t, json_t *warnings, err *e) {
+status hf_read_sentencepiece(hf_tokenizer *t, hf_warnings *warnings, err *e) {
     uint64_t model_type = MODEL_UNIGRAM;
     size_t n_pieces = 0;
     status s = read_message(t, &n_pieces, &model_type, e);
@@ -207,6 +207,10 @@ status hf_scores_of_merges(hf_tokenizer *t, err *e) {
     status s = n_made ? OK : fail(e, ERR_NOMEM, "no memory for the tokenizer");
     for (size_t i = 0; !s && i < t->n_merges; i++) {
         const json_int_t id = made_by(vocab, t->merge[i], &joined);
+        if (joined.failed) {
+            s = fail(e, ERR_NOMEM, "no memory for the tokenizer");
+            break;
+        }
         if (id < 0 || id >= t->n || (id != last && n_made[id])) {
             s = not_from_scores(e, t->merge[i]);
             break;

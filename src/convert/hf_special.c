@@ -188,7 +188,7 @@ static status read_templates(hf_tokenizer *t, const char *dir, err *e) {
     return s;
 }
 
-status hf_read_special(hf_tokenizer *t, const char *dir, const hf_config *c, json_t *warnings, err *e) {
+status hf_read_special(hf_tokenizer *t, const char *dir, const hf_config *c, hf_warnings *warnings, err *e) {
     specials s = {.t = t};
     json_t *map;
     (void)warnings;

@@ -218,7 +218,7 @@ static quant_type most_common(const out_tensors *t) {
     return most;
 }
 
-static void set_types(out_tensors *t, quant_type wanted, json_t *warnings) {
+static void set_types(out_tensors *t, quant_type wanted, hf_warnings *warnings) {
     size_t n_odd = 0;
     const out_tensor *odd = NULL;
     for (size_t i = 0; i < t->n; i++) {
@@ -249,7 +249,8 @@ static status check_vocab(const out_tensors *t, hf_config *c, err *e) {
     return fail(e, ERR_CONVERT_TENSOR, "the table of token embeddings is missing");
 }
 
-status out_tensors_open(out_tensors *t, const hf_weights *w, hf_config *c, quant_type *type, json_t *warnings, err *e) {
+status out_tensors_open(out_tensors *t, const hf_weights *w, hf_config *c, quant_type *type, hf_warnings *warnings,
+                        err *e) {
     *t = (out_tensors){0};
     listing l = {.t = t, .c = c, .by_name = json_object()};
     size_t n_parts = w->n; /* a tensor of experts may have but few of them */

@@ -27,7 +27,7 @@ typedef struct {
 
 /* type: QUANT_COUNT for the one that most of the weights have, which then stands in *type. */
 MUST_CHECK status out_tensors_open(out_tensors *t, const hf_weights *w, hf_config *c, quant_type *type,
-                                   json_t *warnings, err *e);
+                                   hf_warnings *warnings, err *e);
 void out_tensors_close(out_tensors *t); /* {0} is fine */
 
 typedef struct {

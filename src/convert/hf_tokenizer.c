@@ -86,11 +86,10 @@ static str plain_spaces(hf_tokenizer *t, str s) {
 }
 
 /* n_beyond: ids past the model's vocabulary, which are left out. */
-static status add_token(hf_tokenizer *t, const json_t *id, const json_t *content, bool special, size_t *n_beyond,
-                        err *e) {
-    str text = text_of(content);
-    const json_int_t i = json_integer_value(id);
-    if (!text.n || !json_is_integer(id) || i < 0)
+static status add_token(hf_tokenizer *t, json_int_t i, const json_t *token, size_t *n_beyond, err *e) {
+    str text = text_of(json_object_get(token, "content"));
+    const bool special = json_is_true(json_object_get(token, "special"));
+    if (!text.n || i < 0)
         return fail(e, ERR_CONVERT_TOKENIZER, "an added token '%.*s' has no content or no id", STR(text));
     if (i >= t->n) {
         ++*n_beyond;
@@ -106,28 +105,23 @@ static status add_token(hf_tokenizer *t, const json_t *id, const json_t *content
 }
 
 /* Tokens beside the vocabulary: listed in tokenizer.json, in older folders by tokenizer_config.json. */
-static status read_added(hf_tokenizer *t, json_t *warnings, err *e) {
-    json_t *token, *id;
+static status read_added(hf_tokenizer *t, hf_warnings *warnings, err *e) {
+    json_t *token;
     const char *number;
     size_t i, n_beyond = 0;
     status s = OK;
     json_array_foreach(json_object_get(t->json, "added_tokens"), i, token) {
-        if (!s)
-            s = add_token(t, json_object_get(token, "id"), json_object_get(token, "content"),
-                          json_is_true(json_object_get(token, "special")), &n_beyond, e);
+        const json_t *id = json_object_get(token, "id");
+        if (!s) s = add_token(t, json_is_integer(id) ? json_integer_value(id) : -1, token, &n_beyond, e);
     }
     json_object_foreach(t->json ? NULL : json_object_get(t->config, "added_tokens_decoder"), number, token) {
-        if (s) break;
-        id = json_integer(strtol(number, NULL, 10));
-        s = add_token(t, id, json_object_get(token, "content"), json_is_true(json_object_get(token, "special")),
-                      &n_beyond, e);
-        json_decref(id);
+        if (!s) s = add_token(t, strtol(number, NULL, 10), token, &n_beyond, e);
     }
     if (n_beyond) hf_warn(warnings, "%zu added tokens are left out: the model has only %u", n_beyond, t->n);
     return s;
 }
 
-static status read_vocab(hf_tokenizer *t, const hf_config *c, json_t *warnings, err *e) {
+static status read_vocab(hf_tokenizer *t, const hf_config *c, hf_warnings *warnings, err *e) {
     const char *text;
     json_t *id, *vocab = json_object_get(json_object_get(t->json, "model"), "vocab");
     size_t n_text;
@@ -177,7 +171,7 @@ static status read_merges(hf_tokenizer *t, err *e) {
 
 /* --- kinds --------------------------------------------------------------------------------------------------------------- */
 
-static status read_byte_bpe(hf_tokenizer *t, const hf_config *c, json_t *warnings, err *e) {
+static status read_byte_bpe(hf_tokenizer *t, const hf_config *c, hf_warnings *warnings, err *e) {
     t->model = "gpt2";
     status s = hf_pretokenizer(&t->pre, t, warnings, e);
     if (!s) s = read_vocab(t, c, warnings, e);
@@ -203,7 +197,7 @@ static status phantom_spaces(hf_tokenizer *t, err *e) {
     return OK;
 }
 
-static status read_wordpiece(hf_tokenizer *t, const hf_config *c, json_t *warnings, err *e) {
+static status read_wordpiece(hf_tokenizer *t, const hf_config *c, hf_warnings *warnings, err *e) {
     t->model = "bert";
     t->pre = "default";
     const json_t *model = json_object_get(t->json, "model"), *norm = json_object_get(t->json, "normalizer");
@@ -219,7 +213,7 @@ static status read_wordpiece(hf_tokenizer *t, const hf_config *c, json_t *warnin
     return s;
 }
 
-static status read_sentencepiece(hf_tokenizer *t, const char *dir, const hf_config *c, json_t *warnings, err *e) {
+static status read_sentencepiece(hf_tokenizer *t, const char *dir, const hf_config *c, hf_warnings *warnings, err *e) {
     t->model = "llama";
     t->pre = "default";
     status s = make_room(t, c->n_vocab, e);
@@ -230,7 +224,7 @@ static status read_sentencepiece(hf_tokenizer *t, const char *dir, const hf_conf
     return s ? s : hf_pad_tokens(t, e);
 }
 
-static status read_character_bpe(hf_tokenizer *t, const hf_config *c, json_t *warnings, err *e) {
+static status read_character_bpe(hf_tokenizer *t, const hf_config *c, hf_warnings *warnings, err *e) {
     t->model = "llama";
     t->pre = "default";
     status s = read_vocab(t, c, warnings, e);
@@ -249,7 +243,7 @@ static bool has_byte_level(const json_t *v) {
     return false;
 }
 
-static status read_kind(hf_tokenizer *t, const char *dir, const hf_config *c, json_t *warnings, err *e) {
+static status read_kind(hf_tokenizer *t, const char *dir, const hf_config *c, hf_warnings *warnings, err *e) {
     const json_t *model = json_object_get(t->json, "model");
     const str type = str_of(json_string_value(json_object_get(model, "type")));
     if (str_is(type, "BPE") && has_byte_level(json_object_get(t->json, "pre_tokenizer")))
@@ -265,7 +259,7 @@ static status read_kind(hf_tokenizer *t, const char *dir, const hf_config *c, js
         json_name, STR(type));
 }
 
-status hf_tokenizer_open(hf_tokenizer *t, const char *dir, const hf_config *c, json_t *warnings, err *e) {
+status hf_tokenizer_open(hf_tokenizer *t, const char *dir, const hf_config *c, hf_warnings *warnings, err *e) {
     *t = (hf_tokenizer){
         .add_bos = -1, .add_eos = -1, .add_sep = -1, .add_space = -1, .lowercase = -1, .strip = -1, .extra_spaces = -1};
     for (int i = 0; i < HF_N_SPECIAL; i++) t->special[i] = -1;

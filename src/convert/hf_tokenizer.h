@@ -33,7 +33,8 @@ typedef struct {
 } hf_tokenizer;
 
 /* On failure t is left to close. c: its n_vocab is how many tokens there must be. */
-MUST_CHECK status hf_tokenizer_open(hf_tokenizer *t, const char *dir, const hf_config *c, json_t *warnings, err *e);
+MUST_CHECK status hf_tokenizer_open(hf_tokenizer *t, const char *dir, const hf_config *c, hf_warnings *warnings,
+                                    err *e);
 void hf_tokenizer_close(hf_tokenizer *t); /* {0} is fine */
 void hf_tokenizer_put(const hf_tokenizer *t, gguf_writer *w);
 
@@ -42,12 +43,12 @@ enum { HF_NORMAL = 1, HF_UNKNOWN, HF_CONTROL, HF_USER, HF_UNUSED, HF_BYTE };
 /* Fills the tokens that have no text yet. */
 MUST_CHECK status hf_pad_tokens(hf_tokenizer *t, err *e);
 /* tokenizer.model, in t->proto: tokens, scores, kinds, the normaliser, special ids. */
-MUST_CHECK status hf_read_sentencepiece(hf_tokenizer *t, json_t *warnings, err *e);
+MUST_CHECK status hf_read_sentencepiece(hf_tokenizer *t, hf_warnings *warnings, err *e);
 /* A tokenizer.json of BPE over characters with bytes to fall back on, as one of SentencePiece: scores from merges. */
 MUST_CHECK status hf_scores_of_merges(hf_tokenizer *t, err *e);
 /* The name of the scanner that cuts as t->json's pre_tokenizer does. */
-MUST_CHECK status hf_pretokenizer(const char **name, const hf_tokenizer *t, json_t *warnings, err *e);
+MUST_CHECK status hf_pretokenizer(const char **name, const hf_tokenizer *t, hf_warnings *warnings, err *e);
 /* Special ids, what is added to a text, and chat templates. */
-MUST_CHECK status hf_read_special(hf_tokenizer *t, const char *dir, const hf_config *c, json_t *warnings, err *e);
+MUST_CHECK status hf_read_special(hf_tokenizer *t, const char *dir, const hf_config *c, hf_warnings *warnings, err *e);
 
 #endif

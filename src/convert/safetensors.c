@@ -78,8 +78,9 @@ static status read_place(st_tensor *t, const json_t *v, const section *data, err
 
 static status read_tensor(safetensors *s, st_tensor *t, const char *name, const json_t *v, const section *data,
                           err *e) {
-    t->name = str_of(arena_strndup(&s->text, name, strlen(name)));
-    if (!t->name.p) return fail(e, ERR_NOMEM, "no memory for a tensor's name");
+    const char *copy = arena_strndup(&s->text, name, strlen(name));
+    t->name = str_of(copy);
+    if (!copy) return fail(e, ERR_NOMEM, "no memory for a tensor's name");
     t->file = s->file;
     status rc = t->name.n && json_is_object(v) ? OK : fail(e, ERR_CONVERT_WEIGHTS, "an empty name, or no object");
     if (!rc) rc = read_dtype(t, json_object_get(v, "dtype"), e);
