@@ -22,7 +22,6 @@ static const hf_name shared[] = {
 };
 
 static void put_heads(const hf_config *c, gguf_writer *w) {
-    hf_put_u32(c, w, "attention.head_count_kv", c->n_kv_head);
     hf_put_u32(c, w, "attention.key_length", c->d_head);
     hf_put_u32(c, w, "attention.value_length", c->d_head);
 }

@@ -185,7 +185,9 @@ static const hf_name jina_names[] = {
     {"encoder.layer.*.attention.self.layer_norm_k", "blk.*.attn_k_norm", 0},
     {"encoder.layer.*.layer_norm_1", "blk.*.attn_norm_2", 0},
     {"encoder.layer.*.mlp.gated_layers", "blk.*.ffn_up", 0}, /* gate and up in one */
+    {"encoder.layer.*.mlp.up_gated_layer", "blk.*.ffn_up", 0},
     {"encoder.layer.*.mlp.wo", "blk.*.ffn_down", 0},
+    {"encoder.layer.*.mlp.down_layer", "blk.*.ffn_down", 0},
     {"encoder.layer.*.mlp.layernorm", "blk.*.layer_output_norm", 0},
     {"encoder.layer.*.layer_norm_2", "blk.*.layer_output_norm", 0},
     {0},

@@ -348,6 +348,7 @@ void hf_config_put(const hf_config *c, gguf_writer *w) {
     hf_put_u32(c, w, "embedding_length", c->d_model);
     hf_put_u32(c, w, "feed_forward_length", c->d_ff);
     hf_put_u32(c, w, "attention.head_count", c->n_head);
+    hf_put_u32(c, w, "attention.head_count_kv", c->n_kv_head);
     hf_put_u32(c, w, "vocab_size", c->n_vocab);
     hf_put_f32(c, w, c->arch->rms ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon", c->eps);
     if (c->arch->encoder) hf_put_bool(c, w, "attention.causal", false);

@@ -11,9 +11,11 @@ import re
 import struct
 import sys
 
+import gguf
 import numpy as np
 import pytest
 
+import tiny_encoders
 import tiny_models
 
 SPACE = "\u2581"
@@ -258,3 +260,106 @@ def folder(path, arch, seed=0, dtype="F32", shards=1, form="json", config={}, **
     write_tokenizer(path, c, form)
     (path / "generation_config.json").write_text(json.dumps({"temperature": 0.6, "top_p": 0.9, "top_k": 20, "eos_token_id": [2] if c["tokens"] == "spm" else [511]}))
     return path
+
+
+# --- encoders --------------------------------------------------------------------------------------------------------------
+
+BERT = {"token_embd": "embeddings.word_embeddings", "token_types": "embeddings.token_type_embeddings", "position_embd": "embeddings.position_embeddings",
+        "token_embd_norm": "embeddings.LayerNorm", "cls": "pooler.dense", "cls.output": "classifier"}
+BERT_LAYER = {"attn_q": "attention.self.query", "attn_k": "attention.self.key", "attn_v": "attention.self.value",
+              "attn_output": "attention.output.dense", "attn_output_norm": "attention.output.LayerNorm", "ffn_up": "intermediate.dense",
+              "ffn_down": "output.dense", "layer_output_norm": "output.LayerNorm"}
+ENCODERS = {  # name in tiny_encoders -> (class, changes, names outside, names of a layer, where layers stand, more of config.json)
+    "bert": ("BertModel", {}, BERT, BERT_LAYER, "encoder.layer", {"hidden_act": "gelu", "position_embedding_type": "absolute"}),
+    "bert_cls": ("BertForMaskedLM", {}, {k: "bert." + v for k, v in BERT.items()}, BERT_LAYER, "bert.encoder.layer", {"hidden_act": "gelu"}),
+    "bert_rank": ("BertForSequenceClassification", {}, {k: v if k == "cls.output" else "bert." + v for k, v in BERT.items()}, BERT_LAYER,
+                  "bert.encoder.layer", {"hidden_act": "gelu", "id2label": {"0": "LABEL_0"}}),
+    "nomic-bert": ("NomicBertModel", {}, {**BERT, "token_embd_norm": "emb_ln"},
+                   {"attn_qkv": "attn.Wqkv", "attn_output": "attn.out_proj", "attn_output_norm": "norm1", "ffn_up": "mlp.fc11", "ffn_gate": "mlp.fc12",
+                    "ffn_down": "mlp.fc2", "layer_output_norm": "norm2"}, "encoder.layers",
+                   {"activation_function": "swiglu", "rotary_emb_fraction": 1.0, "rotary_emb_interleaved": False, "rotary_emb_scale_base": None,
+                    "rotary_emb_base": 1000, "prenorm": False, "causal": False, "n_positions": 8192, "max_trained_positions": 2048}),
+    "jina-bert-v2": ("JinaBertForMaskedLM", dict(gate="half"), {k: "bert." + v for k, v in BERT.items()},
+                     {**BERT_LAYER, "ffn_up": "mlp.gated_layers", "ffn_down": "mlp.wo", "layer_output_norm": "mlp.layernorm"}, "bert.encoder.layer",
+                     {"position_embedding_type": "alibi", "feed_forward_type": "geglu", "hidden_act": "gelu"}),
+    "modern-bert": ("ModernBertModel", {}, {"token_embd": "embeddings.tok_embeddings", "token_embd_norm": "embeddings.norm", "output_norm": "final_norm"},
+                    {"attn_qkv": "attn.Wqkv", "attn_output": "attn.Wo", "attn_norm": "attn_norm", "ffn_norm": "mlp_norm", "ffn_up": "mlp.Wi",
+                     "ffn_down": "mlp.Wo"}, "layers",
+                    {"hidden_activation": "gelu", "local_attention": 32, "global_attn_every_n_layers": 3, "global_rope_theta": 160000.0,
+                     "local_rope_theta": 10000.0, "norm_eps": 1e-5}),
+    "gemma-embedding": ("Gemma3TextModel", {}, {"token_embd": "embed_tokens", "output_norm": "norm"}, {**PARTS, **GEMMA}, "layers",
+                        {"hidden_activation": "gelu_pytorch_tanh", "sliding_window": 32, "rope_theta": 1e6, "rope_local_base_freq": 10000.0,
+                         "query_pre_attn_scalar": 64, "head_dim": 64, "rms_norm_eps": 1e-6, "use_bidirectional_attention": True}),
+}
+
+
+def wordpiece_json(n, lowercase=True):
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + [chr(c) for c in range(33, 127) if not chr(c).isupper()]
+    for w in tiny_models.WORDS:
+        words += [w[:i] for i in range(1, len(w) + 1)] + ["##" + w[i:] for i in range(1, len(w))]
+    words = list(dict.fromkeys(words + ["##" + chr(c) for c in range(97, 123)] + list("äößé日本")))[:n]
+    words += [f"[unused{i}]" for i in range(n - len(words))]
+    ids = {w: i for i, w in enumerate(words)}
+    single = [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "[SEP]", "type_id": 0}}]
+    pair = single + [{"Sequence": {"id": "B", "type_id": 1}}, {"SpecialToken": {"id": "[SEP]", "type_id": 1}}]
+    specials = {t: {"id": t, "ids": [ids[t]], "tokens": [t]} for t in ("[CLS]", "[SEP]")}
+    return {"version": "1.0", "truncation": None, "padding": None, "added_tokens": [added(w, i) for i, w in enumerate(words[:5])],
+            "normalizer": {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "strip_accents": None, "lowercase": lowercase},
+            "pre_tokenizer": {"type": "BertPreTokenizer"},
+            "post_processor": {"type": "TemplateProcessing", "single": single, "pair": pair, "special_tokens": specials},
+            "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
+            "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100, "vocab": ids}}
+
+
+def encoder_tokenizer(name, n):
+    if name == "gemma-embedding":
+        return sentencepiece_json(n, False), {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "add_eos_token": True}
+    if name == "modern-bert":
+        v = byte_bpe_json(n, "qwen2")
+        v["pre_tokenizer"] = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+        cls, sep = v["added_tokens"]
+        v["post_processor"] = {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": cls["content"], "type_id": 0}},
+                               {"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": sep["content"], "type_id": 0}}], "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+                               "special_tokens": {t["content"]: {"id": t["content"], "ids": [t["id"]], "tokens": [t["content"]]} for t in (cls, sep)}}
+        return v, {"cls_token": cls["content"], "sep_token": sep["content"]}
+    return wordpiece_json(n), {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "unk_token": "[UNK]", "mask_token": "[MASK]"}
+
+
+def encoder(path, name, **config):
+    """Writes the folder of one of tiny_encoders' models; returns it and the GGUF that tiny_encoders writes."""
+    path = pathlib.Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    kind, changes, outside, layer, at, more = ENCODERS[name]
+    c = tiny_encoders.config(name, **changes)
+    want = tiny_encoders.make(path.with_suffix(".gguf"), name, **changes)
+    tensors = {}
+    for t in gguf.GGUFReader(str(want)).tensors:
+        what, suffix = t.name.rsplit(".", 1)
+        x = np.array(t.data, np.float32).reshape([int(n) for n in reversed(t.shape)])
+        if name == "gemma-embedding" and what.endswith("norm"):
+            x = x - np.float32(1)
+        if what.startswith("blk."):
+            _, number, part = what.split(".", 2)
+            tensors[f"{at}.{number}.{layer[part]}.{suffix}"] = x
+        else:
+            tensors[f"{outside[what]}.{suffix}"] = x
+    n = next(len(x) for name_, x in tensors.items() if name_.endswith(outside["token_embd"] + ".weight"))
+    write_weights(path, tensors)
+    v = {"architectures": [kind], "hidden_size": c["d_model"], "intermediate_size": c["d_ff"], "num_hidden_layers": c["n_layer"],
+         "num_attention_heads": c["n_head"], "num_key_value_heads": c["n_kv_head"], "vocab_size": n, "layer_norm_eps": 1e-5, "type_vocab_size": 2,
+         "max_position_embeddings": c["context"], **more, **config}
+    if name == "nomic-bert":
+        v = {**v, "n_embd": v.pop("hidden_size"), "n_inner": v.pop("intermediate_size"), "n_layer": v.pop("num_hidden_layers"),
+             "n_head": v.pop("num_attention_heads"), "layer_norm_epsilon": v.pop("layer_norm_eps")}
+        del v["max_position_embeddings"], v["num_key_value_heads"]
+    (path / "config.json").write_text(json.dumps(v))
+    tokenizer, special = encoder_tokenizer(name, n)
+    (path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    (path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer", **special}))
+    if c["pooling"] in ("mean", "cls"):
+        (path / "modules.json").write_text(json.dumps([{"idx": 0, "path": "", "type": "sentence_transformers.models.Transformer"},
+                                                       {"idx": 1, "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}]))
+        (path / "1_Pooling").mkdir(exist_ok=True)
+        (path / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": c["d_model"], "pooling_mode_cls_token": c["pooling"] == "cls",
+                                                                    "pooling_mode_mean_tokens": c["pooling"] == "mean"}))
+    return path, want

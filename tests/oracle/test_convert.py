@@ -85,6 +85,36 @@ def test_weights_and_logits(arch, tmp_path):
     assert kl(exact, mine).mean() <= 1e-5 and np.abs(mine - exact).max() <= 2e-2
 
 
+@pytest.mark.parametrize("name", hf_models.ENCODERS)
+def test_encoders(name, tmp_path):
+    folder, want = hf_models.encoder(tmp_path / "hf", name)
+    out = tmp_path / "out.gguf"
+    report = convert(folder, out, "--type", "f32")
+    assert report["warnings"] == []
+    ours, theirs = arrays(out), arrays(want)
+    assert sorted(ours) == sorted(theirs)
+    for tensor, (kind, shape, x) in ours.items():
+        y = theirs[tensor][2]
+        if name == "gemma-embedding" and tensor.endswith("norm.weight"):
+            y = (y - np.float32(1)) + np.float32(1)
+        assert (kind, shape) == theirs[tensor][:2] and np.array_equal(x, y), tensor
+    a, b = keys(out), keys(want)
+    for key in b:  # what the architecture is made of; what the file and its tokenizer are called may differ
+        if key.startswith(b["general.architecture"]) and not key.endswith(("vocab_size", "output_labels")):
+            assert a.get(key) == pytest.approx(b[key]), key
+    rank = name.endswith("rank")
+    with oracle.Model(out) as model, oracle.Model(want) as direct_model:
+        prompts = [random_tokens(n, model.n_vocab, n).tolist() for n in (1, 9, 70, 160)]
+        width = 1 if rank else 256
+        exact = direct_model.embeddings(prompts, width=width)
+        assert np.abs(model.embeddings(prompts, width=width) - exact).max() <= (0 if name != "gemma-embedding" else 1e-4)
+    theirs = hf_models.tokenizers().Tokenizer.from_file(str(folder / "tokenizer.json"))
+    with Driver(out) as driver:
+        for text in [*TEXTS, *random_texts(200, 9)]:
+            want_ids = theirs.encode(text).ids + ([2] if name == "gemma-embedding" else [])
+            assert driver.encode(text) == want_ids, (text, [theirs.id_to_token(i) for i in want_ids])
+
+
 @pytest.mark.parametrize("arch", ["llama", "qwen3", "gemma3", "mixtral"])
 @pytest.mark.parametrize("kind", TYPES)
 @pytest.mark.parametrize("dtype", ["F32", "BF16", "F16"])
