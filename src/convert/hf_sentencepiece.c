@@ -164,11 +164,16 @@ status hf_read_sentencepiece(hf_tokenizer *t, hf_warnings *warnings, err *e) {
 
 /* --- merges as scores ---------------------------------------------------------------------------------------------------- */
 
-/* transformers turns a vocabulary with scores into merges: of every pair of tokens that together are a token, in the order of
- * that token's score. So the first merge that makes a token tells its score. That this is what happened is checked: all
- * merges of a token stand together, and as many as there are ways to cut it in two tokens. */
+/* transformers turns a vocabulary with scores into merges: every pair of tokens that together are a token, the higher that
+ * token's score the earlier, among equal scores the longer left half first. So the place of a token's merges tells its
+ * score, and tokens whose merges are mixed had the same. That this is what happened is checked: of each token there are as
+ * many merges as ways to cut it in two tokens, and mixed ones stand in that order. */
 
-static size_t lead(const str s, size_t at) { /* the next character's begin */
+typedef struct {
+    size_t n, last; /* merges that make the token; the last of them */
+} made;
+
+static size_t next_char(str s, size_t at) {
     do at++;
     while (at < s.n && ((uint8_t)s.p[at] & 0xC0) == 0x80);
     return at;
@@ -176,8 +181,14 @@ static size_t lead(const str s, size_t at) { /* the next character's begin */
 
 static size_t n_cuts(const json_t *vocab, str s) {
     size_t n = 0;
-    for (size_t at = lead(s, 0); at < s.n; at = lead(s, at))
+    for (size_t at = next_char(s, 0); at < s.n; at = next_char(s, at))
         n += json_object_getn(vocab, s.p, at) && json_object_getn(vocab, s.p + at, s.n - at);
+    return n;
+}
+
+static size_t left_chars(str merge) {
+    size_t n = 0, at = 0;
+    for (; at < merge.n && merge.p[at] != ' '; at = next_char(merge, at)) n++;
     return n;
 }
 
@@ -188,45 +199,67 @@ static status not_from_scores(err *e, str what) {
                 STR(what));
 }
 
-/* The id that a merge makes. */
-static json_int_t made_by(const json_t *vocab, str merge, strbuf *joined) {
-    const char *space = memchr(merge.p, ' ', merge.n);
-    if (!space) return -1;
-    strbuf_clear(joined);
-    strbuf_add(joined, merge.p, (size_t)(space - merge.p));
-    strbuf_add(joined, space + 1, (size_t)(merge.p + merge.n - space - 1));
-    const json_t *id = joined->failed ? NULL : json_object_getn(vocab, joined->p, joined->n);
-    return id ? json_integer_value(id) : -1;
-}
-
-status hf_scores_of_merges(hf_tokenizer *t, err *e) {
-    const json_t *vocab = json_object_get(json_object_get(t->json, "model"), "vocab");
+/* id[i]: the token that merge i makes. */
+static status read_made(const hf_tokenizer *t, const json_t *vocab, uint32_t *id, made *m, err *e) {
     strbuf joined = {0};
-    size_t *n_made = mem_array(t->n, sizeof *n_made);
-    json_int_t last = -1;
-    status s = n_made ? OK : fail(e, ERR_NOMEM, "no memory for the tokenizer");
+    status s = OK;
     for (size_t i = 0; !s && i < t->n_merges; i++) {
-        const json_int_t id = made_by(vocab, t->merge[i], &joined);
+        const str merge = t->merge[i];
+        const char *space = memchr(merge.p, ' ', merge.n);
+        const size_t left = space ? (size_t)(space - merge.p) : merge.n;
+        strbuf_clear(&joined);
+        strbuf_add(&joined, merge.p, left);
+        if (space) strbuf_add(&joined, space + 1, merge.n - left - 1);
         if (joined.failed) {
             s = fail(e, ERR_NOMEM, "no memory for the tokenizer");
             break;
         }
-        if (id < 0 || id >= t->n || (id != last && n_made[id])) {
-            s = not_from_scores(e, t->merge[i]);
+        const json_t *v = space && joined.n ? json_object_getn(vocab, joined.p, joined.n) : NULL;
+        if (!v) {
+            s = not_from_scores(e, merge);
             break;
         }
-        if (id != last) t->score[id] = -(float)i - 1.0f;
-        n_made[id]++;
-        last = id;
+        id[i] = (uint32_t)json_integer_value(v); /* read_vocab checked it */
+        m[id[i]].n++;
+        m[id[i]].last = i;
     }
-    for (uint32_t i = 0; !s && i < t->n; i++) {
+    strbuf_free(&joined);
+    return s;
+}
+
+static status set_scores(hf_tokenizer *t, const uint32_t *id, const made *m, err *e) {
+    size_t first = 0, end = 0, left = 0; /* of the merges that are mixed with each other */
+    for (size_t i = 0; i < t->n_merges; i++) {
+        if (i > end || i == 0) first = end = i;
+        const bool mixed = i > first && id[i] != id[i - 1];
+        if (mixed && left_chars(t->merge[i]) > left) return not_from_scores(e, t->merge[i]);
+        left = left_chars(t->merge[i]);
+        if (m[id[i]].last > end) end = m[id[i]].last;
+        t->score[id[i]] = -(float)first - 1.0f;
+    }
+    return OK;
+}
+
+static status check_cuts(hf_tokenizer *t, const json_t *vocab, const made *m, err *e) {
+    for (uint32_t i = 0; i < t->n; i++) {
         if (t->kind[i] != HF_NORMAL || !t->text[i].n) continue;
         if (t->text[i].n == 6 && str_starts(t->text[i], "<0x"))
             t->kind[i] = HF_BYTE;
-        else if (n_cuts(vocab, t->text[i]) != n_made[i])
-            s = not_from_scores(e, t->text[i]);
+        else if (n_cuts(vocab, t->text[i]) != m[i].n)
+            return not_from_scores(e, t->text[i]);
     }
-    mem_free(n_made);
-    strbuf_free(&joined);
+    return OK;
+}
+
+status hf_scores_of_merges(hf_tokenizer *t, err *e) {
+    const json_t *vocab = json_object_get(json_object_get(t->json, "model"), "vocab");
+    made *m = mem_array(t->n, sizeof *m);
+    uint32_t *id = mem_array(t->n_merges + 1, sizeof *id);
+    status s = m && id ? OK : fail(e, ERR_NOMEM, "no memory for the tokenizer");
+    if (!s) s = read_made(t, vocab, id, m, e);
+    if (!s) s = set_scores(t, id, m, e);
+    if (!s) s = check_cuts(t, vocab, m, e);
+    mem_free(m);
+    mem_free(id);
     return s;
 }

@@ -172,12 +172,12 @@ def byte_bpe_json(n, pre):
 
 def merges_of_scores(tokens):
     """As transformers makes merges of a SentencePiece vocabulary: [(text, score, kind)] -> ["a b"]."""
-    ids = {t: i for i, (t, _, kind) in enumerate(tokens) if kind == 1}
+    ids = {t: i for i, (t, _, _) in enumerate(tokens)}
     out = []
-    for text in ids:
-        cuts = [(text[:i], text[i:]) for i in range(1, len(text)) if text[:i] in ids and text[i:] in ids]
-        out += [(-tokens[ids[text]][1], k, f"{a} {b}") for k, (a, b) in enumerate(sorted(cuts, key=lambda p: (ids[p[0]], ids[p[1]])))]
-    return [m for _, _, m in sorted(out, key=lambda x: (x[0], x[1]))]
+    for text, score, kind in tokens:
+        cuts = [(text[:i], text[i:]) for i in range(1, len(text)) if text[:i] in ids and text[i:] in ids] if kind == 1 else []
+        out += [(score, len(a), len(b), f"{a} {b}") for a, b in sorted(cuts, key=lambda p: (ids[p[0]], ids[p[1]]))]
+    return [m[3] for m in sorted(out, key=lambda m: m[:3], reverse=True)]
 
 
 def sentencepiece_json(n, prefix):
@@ -363,3 +363,56 @@ def encoder(path, name, **config):
         (path / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": c["d_model"], "pooling_mode_cls_token": c["pooling"] == "cls",
                                                                     "pooling_mode_mean_tokens": c["pooling"] == "mean"}))
     return path, want
+
+
+# --- real vocabularies ---------------------------------------------------------------------------------------------------------
+
+GPT2_STEP = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+
+
+def vocabulary_json(r):
+    """tokenizer.json of the vocabulary in a GGUF (a gguf.GGUFReader), as its makers would have written it."""
+    get = {n: f.contents() for n, f in r.fields.items() if n.startswith("tokenizer.ggml.")}.__getitem__
+    model, tokens, kinds = get("tokenizer.ggml.model"), get("tokenizer.ggml.tokens"), get("tokenizer.ggml.token_type")
+    if model == "llama":
+        v = sentencepiece_json(512, True)
+        v["added_tokens"] = [added(t, i) for i, (t, k) in enumerate(zip(tokens, kinds)) if k in (2, 3)]
+        v["model"]["vocab"] = {t: i for i, t in enumerate(tokens)}
+        v["model"]["merges"] = merges_of_scores(list(zip(tokens, get("tokenizer.ggml.scores"), kinds)))
+        return v
+    if model == "bert":
+        v = wordpiece_json(512)
+        plain = [t if k == 3 else t[1:] if t.startswith(SPACE) else "##" + t for t, k in zip(tokens, kinds)]
+        v["model"]["vocab"] = {t: i for i, t in enumerate(plain)}
+        v["added_tokens"] = [added(t, i) for i, (t, k) in enumerate(zip(plain, kinds)) if k == 3]
+        for t, entry in v["post_processor"]["special_tokens"].items():
+            entry["ids"] = [plain.index(t)]
+        return v
+    pre = get("tokenizer.ggml.pre")
+    v = byte_bpe_json(512, pre if pre in REGEX else "qwen2")
+    v["added_tokens"] = [added(t, i, k == 3) for i, (t, k) in enumerate(zip(tokens, kinds)) if k in (3, 4)]
+    v["model"]["vocab"] = {t: i for i, (t, k) in enumerate(zip(tokens, kinds)) if k == 1}
+    v["model"]["merges"] = [m.split(" ") for m in get("tokenizer.ggml.merges")]
+    if pre == "gpt-2":
+        v["pre_tokenizer"] = GPT2_STEP
+    v["post_processor"] = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": False, "use_regex": True}
+    return v
+
+
+def vocabulary_folder(path, source):
+    """A folder with the vocabulary of a GGUF and a model of next to nothing."""
+    path = pathlib.Path(path)
+    path.mkdir()
+    r = gguf.GGUFReader(str(source))
+    n, d = len(r.fields["tokenizer.ggml.tokens"].data), 32
+    tensors = {"model.embed_tokens.weight": np.zeros((n, d)), "model.norm.weight": np.ones(d)}
+    for name, shape in (("self_attn.q_proj", (d, d)), ("self_attn.k_proj", (d, d)), ("self_attn.v_proj", (d, d)), ("self_attn.o_proj", (d, d)),
+                        ("mlp.gate_proj", (d, d)), ("mlp.up_proj", (d, d)), ("mlp.down_proj", (d, d)), ("input_layernorm", (d,)),
+                        ("post_attention_layernorm", (d,))):
+        tensors[f"model.layers.0.{name}.weight"] = np.zeros(shape)
+    write_weights(path, {k: x.astype(np.float32) for k, x in tensors.items()})
+    (path / "config.json").write_text(json.dumps({
+        "architectures": ["LlamaForCausalLM"], "hidden_size": d, "intermediate_size": d, "num_hidden_layers": 1, "num_attention_heads": 1,
+        "max_position_embeddings": 64, "vocab_size": n, "tie_word_embeddings": True}))
+    (path / "tokenizer.json").write_text(json.dumps(vocabulary_json(r)))
+    return path

@@ -8,7 +8,6 @@ import functools
 import json
 import os
 import pathlib
-import re
 import resource
 import shutil
 import signal
@@ -24,7 +23,7 @@ import ggml
 import hf_models
 import oracle
 import tiny_models
-from harness import binary, kl, our_logits, random_tokens, run
+from harness import LONG, binary, kl, our_logits, random_tokens, run
 
 ARCHS = list(hf_models.CLASSES)
 TYPES = {"f32": "F32", "f16": "F16", "bf16": "BF16", "q8_0": "Q8_0"}
@@ -292,6 +291,28 @@ def test_wordpiece_tokens(tmp_path):
     with Driver(tmp_path / "out.gguf") as ours:
         for text in [*TEXTS, *random_texts(400, 8)]:
             assert ours.encode(text) == theirs.encode(text).ids, text
+
+
+@pytest.mark.parametrize("name", ["llama-spm", "gpt-2", "bert-bge"] + (["llama-bpe", "qwen2"] if LONG else []))
+def test_real_vocabulary(name, tmp_path):
+    """Llama 2's, Llama 3's, Qwen 2's, GPT-2's, BERT's: a tokenizer.json of it, converted, gives the tokens that llama.cpp keeps
+    as its test vectors, and those of huggingface/tokenizers."""
+    source = pathlib.Path(os.environ["RF_ORACLE_SRC"]) / "models" / f"ggml-vocab-{name}.gguf"
+    folder = hf_models.vocabulary_folder(tmp_path / "hf", source)
+    convert(folder, tmp_path / "out.gguf", "--type", "q8_0")
+    texts = source.with_suffix(".gguf.inp").read_bytes().decode().split("\n__ggml_vocab_test__\n")[:-1]
+    wanted = [[int(i) for i in line.split()] for line in source.with_suffix(".gguf.out").read_text().splitlines()]
+    assert len(texts) == len(wanted) > 20
+    theirs = hf_models.tokenizers().Tokenizer.from_file(str(folder / "tokenizer.json"))
+    old, new = keys(source), keys(tmp_path / "out.gguf")
+    assert new["tokenizer.ggml.tokens"] == old["tokenizer.ggml.tokens"]
+    assert new.get("tokenizer.ggml.merges") == old.get("tokenizer.ggml.merges")
+    with Driver(tmp_path / "out.gguf") as ours:
+        for text, want in zip(texts, wanted):
+            assert ours.encode(text, special=False) == want, text
+        for text in random_texts(1500 if LONG else 300, 11):
+            want = theirs.encode(text, add_special_tokens=False).ids
+            assert ours.encode(text, special=False) == want, text
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------------
