@@ -287,6 +287,28 @@ RF_API char *rf_engine_profile(rf_engine *g, bool reset);
  * tokens, allocator_bytes, page_table_bytes, fragmentation, efficiency}; rf_free. NULL: no memory. Any thread. */
 RF_API char *rf_engine_memory(const rf_engine *g);
 
+/* --- converting ------------------------------------------------------------------------------------------------------- */
+typedef struct {
+    uint64_t done, total; /* bytes of weights written */
+    const char *tensor;   /* the one being written; "" at first */
+    const char
+        *temporary; /* the file beside `out` that takes its name at the end: all there is to remove, should the */
+} rf_convert_state; /* process have to end at once */
+
+typedef struct {
+    const char *type; /* "f32", "f16", "bf16", "q8_0"; NULL: what most of the folder's weights are */
+    const char *name; /* general.name; NULL: the folder's name */
+    bool (*progress)(void *user, const rf_convert_state *s); /* false: stop, request.cancelled. NULL: none */
+    void *user;
+} rf_convert_options;
+
+/* Makes a GGUF file of a Hugging Face folder (config.json, *.safetensors, tokenizer.json or tokenizer.model), for the
+ * architectures that rf_model_open knows. Norms, biases and what is looked up by position stay F32, as llama.cpp's converter
+ * has it. Streams: memory does not grow with the weights. `out` is a new file or replaces a GGUF, at once and when all is on
+ * disk; what fails or is stopped leaves nothing. opt NULL: defaults. JSON object {architecture, name, type, tensors,
+ * parameters, bytes, tokens, tokenizer, pre_tokenizer, warnings: [what becomes other than the folder says]}; rf_free */
+RF_API char *rf_convert(const char *dir, const char *out, const rf_convert_options *opt, rf_error *e);
+
 /* --- this machine ----------------------------------------------------------------------------------------------------- */
 /* JSON array of {kind, name, ...}: the CPU; the GPUs, best first, with `usable` and for those that are not (or are not taken
  * unasked) `reason` {code, text}; kind "runtime": the platforms hip and cuda, with version or reason. rf_free */
