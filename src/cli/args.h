@@ -27,6 +27,7 @@ enum { /* commands, as bits */
        CMD_CANCEL = 1 << 14,
        CMD_DOCTOR = 1 << 15,
        CMD_VERIFY = 1 << 16,
+       CMD_CONTEXT = 1 << 20, /* its model may be left out */
        CMD_MODEL = CMD_GENERATE | CMD_CHAT | CMD_LOGITS | CMD_TOKENIZE | CMD_DETOKENIZE | CMD_INSPECT | CMD_PLAN |
                    CMD_BENCH | CMD_SERVE | CMD_VERIFY,
        CMD_ENGINE = CMD_GENERATE | CMD_CHAT | CMD_LOGITS | CMD_PLAN | CMD_BENCH | CMD_SERVE | CMD_VERIFY,
@@ -44,6 +45,10 @@ typedef struct {
 typedef struct {
     unsigned command;
     const char *operand; /* what stood without a dash: the model, a shell's name, a request's id */
+    const char *second;  /* what stood behind it: of a command that takes two */
+    const char *context_db, *conversation, *role, *metadata_json, *mode, *since, *until; /* context */
+    int64_t k, expand, limit, after;
+    bool newest;
     const char *model, *prompt, *file, *output, *tokens, *tokens_file, *device, *cache_k, *cache_v, *format;
     const char *gpu_layers, *split_mode, *tensor_split, *main_gpu, *verify;
     const char *log_level, *log_format, *log_file;
