@@ -28,6 +28,7 @@ enum { /* commands, as bits */
        CMD_DOCTOR = 1 << 15,
        CMD_VERIFY = 1 << 16,
        CMD_CONVERT = 1 << 19,
+       CMD_CONTEXT = 1 << 20, /* its model may be left out */
        CMD_MODEL = CMD_GENERATE | CMD_CHAT | CMD_LOGITS | CMD_TOKENIZE | CMD_DETOKENIZE | CMD_INSPECT | CMD_PLAN |
                    CMD_BENCH | CMD_SERVE | CMD_VERIFY,
        CMD_ENGINE = CMD_GENERATE | CMD_CHAT | CMD_LOGITS | CMD_PLAN | CMD_BENCH | CMD_SERVE | CMD_VERIFY,
@@ -46,6 +47,9 @@ typedef struct {
     unsigned command;
     const char *operand; /* what stood without a dash: the model, a shell's name, a request's id, convert's folder */
     const char *second;  /* and behind it: convert's file */
+    const char *context_db, *conversation, *role, *metadata_json, *mode, *since, *until; /* context */
+    int64_t k, expand, limit, after;
+    bool newest;
     const char *model, *prompt, *file, *output, *tokens, *tokens_file, *device, *cache_k, *cache_v, *format;
     const char *gpu_layers, *split_mode, *tensor_split, *main_gpu, *verify, *placement;
     const char *log_level, *log_format, *log_file;

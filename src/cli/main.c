@@ -25,6 +25,8 @@ const cli_command cli_commands[] = {
      "a Hugging Face folder (safetensors) to a GGUF file"},
     {"status", CMD_STATUS, cmd_status, "status ID [--host URL]", "what became of a request of a running server"},
     {"cancel", CMD_CANCEL, cmd_cancel, "cancel ID [--host URL]", "end a request of a running server"},
+    {"context", CMD_CONTEXT, cmd_context, "context add [TEXT]|search QUERY|list|clear|import [FILE]|export [options]",
+     "messages kept and found again"},
     {"completion", CMD_COMPLETION, cmd_completion, "completion bash|zsh|fish", "a completion script for your shell"},
     {0},
 };
@@ -54,7 +56,7 @@ static const cli_command *find_command(const char *name) {
     return NULL;
 }
 
-static const char *const planned[] = {"perplexity", "embed", "models", "quantize", "verify", "context"};
+static const char *const planned[] = {"perplexity", "embed", "models", "quantize"};
 
 static int unknown(const char *name) {
     for (size_t i = 0; i < sizeof planned / sizeof *planned; i++)
