@@ -63,6 +63,7 @@ int cmd_chat(const args *a);
 int cmd_status(const args *a);
 int cmd_cancel(const args *a);
 int cmd_serve(const args *a);
+int cmd_embed(const args *a);
 
 typedef struct {
     const char *name;

@@ -1,6 +1,7 @@
 /* rocmforge serve: a model behind HTTP, until SIGTERM or Ctrl-C. */
 #include "cli/cli.h"
 #include "server/server.h"
+#include "server/vector.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -111,6 +112,8 @@ static int read_options(setup *s, const args *a) {
     if (a->drain_seconds >= 0) o->drain_seconds = (uint32_t)a->drain_seconds;
     o->timeout_us = (int64_t)(a->timeout * 1e6);
     o->strict_model = a->strict_model;
+    if (!rc && a->pooling && !vector_read_pooling(a->pooling, &o->pooling))
+        rc = cli_usage("usage.range", "--pooling %.80s: give model, mean, cls, last or rank", a->pooling);
     o->slots = !a->no_slots;
     if (a->trace_sample >= 0) o->trace_sample = a->trace_sample;
     if (a->max_traces >= 0) o->trace_most = (uint32_t)a->max_traces;

@@ -23,6 +23,8 @@ typedef struct app {
     char fingerprint[48];   /* openai_fingerprint */
     const char *model_name; /* --alias, else the file's name without folder and .gguf */
     int64_t started_unix;   /* seconds */
+    rf_pooling pooling;     /* of embeddings: the option, else as the model says; never RF_POOLING_MODEL */
+    uint32_t least_dimensions; /* vector_least_dimensions */
     bool draining;
     uint32_t connections, connections_most; /* now, and the most there were */
     uint32_t connections_limit;
@@ -35,6 +37,7 @@ typedef struct {
     route_handler run;
     bool open;      /* no key needed: /health and /ready */
     bool generates; /* refused with 503 while draining */
+    bool text;      /* of what is generated: refused by a model that only embeds */
 } route;
 
 /* Each dialect's file has one table, ending with a NULL path; routes.c lists them. */

@@ -7,6 +7,7 @@
 #include "server/conn.h"
 #include "server/job.h"
 #include "server/notify.h"
+#include "server/vector.h"
 
 #include <errno.h>
 #include <netdb.h>
@@ -276,6 +277,8 @@ static bool open_books(server *s, rf_error *e) {
     s->model_name = name_model(o);
     a->model_name = s->model_name;
     a->started_unix = (int64_t)time(NULL);
+    a->pooling = o->pooling == RF_POOLING_MODEL ? rf_model_pooling(a->model) : o->pooling;
+    a->least_dimensions = vector_least_dimensions(a->model);
     a->metrics = metrics_new();
     s->guard = guard_new(o);
     a->traces = traces_new(&t, e);
