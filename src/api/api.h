@@ -83,8 +83,11 @@ exec_options api_exec_options(const api_shape *s, api_backends *b);
  * was asked for, or none was taken, or the failure is not the device's: then it stands. */
 bool api_fall_back(api_shape *s, const err *why);
 
-status api_chat_of_model(rf_model *m, err *e);     /* fills m->chat */
-status api_check_graph(const rf_model *m, err *e); /* what the file's weights and hyperparameters cannot run as */
+/* embed.c: what a request's pooling means for this model; RANK: scores of the state that its head looks at. */
+sched_pooling api_pooling(const rf_model *m, rf_pooling p, bool *scores);
+status api_check_generates(const rf_model *m, err *e); /* ERR_EMBEDS_ONLY */
+status api_chat_of_model(rf_model *m, err *e);         /* fills m->chat */
+status api_check_graph(const rf_model *m, err *e);     /* what the file's weights and hyperparameters cannot run as */
 /* ERR_MEMORY_PLAN, ERR_GPU_MEMORY unless what this shape needs, and the margin, are available; a cache that may shrink is
  * shrunk first, with a warning. b: as api_backends_open gave them. */
 status api_fit_memory(api_shape *s, const rf_model *m, api_backends *b, err *e);

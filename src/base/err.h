@@ -33,6 +33,8 @@
     X(ERR_PRETOKENIZER, "model.pre_tokenizer", "Model", 400, false, "a pre-tokenizer name that is not built in") \
     X(ERR_NUMBERS, "model.not_finite", "Model", 500, false, \
       "the model's numbers are not finite (NaN or infinity): refused, not sampled") \
+    X(ERR_EMBEDS_ONLY, "model.embeds_only", "User", 400, false, \
+      "the model is an encoder: it gives embeddings, it generates no text") \
     X(ERR_GRAPH, "internal.graph", "Internal", 500, false, "a computation graph failed its own checks") \
     X(ERR_INTERNAL, "internal.bug", "Internal", 500, false, "a state the program should never reach") \
     X(ERR_UNSUPPORTED, "backend.unsupported", "Backend", 400, false, "this device or build cannot do what was asked") \

@@ -108,6 +108,10 @@ status graph_dump(const graph *g, strbuf *out) {
         strbuf_puts(out, " hidden");
         put_ref(out, g->hidden);
     }
+    if (g->scores) {
+        strbuf_puts(out, " scores");
+        put_ref(out, g->scores);
+    }
     strbuf_puts(out, "\n");
     return out->failed ? ERR_NOMEM : OK;
 }

@@ -135,9 +135,10 @@ typedef struct {
     node **nodes; /* in an order where inputs come first */
     uint32_t n_nodes, cap;
     uint32_t n_sorted; /* nodes before it stand in order; rules append behind it until the end of their pass */
-    node *result;      /* logits, f32 [O, n_vocab] */
+    node *result;      /* logits, f32 [O, n_vocab]; of an encoder the hidden states */
     node *hidden;      /* NULL, or a second result: what the output matrix is applied to, f32 [O, d_model] */
-    bool keep_hidden;  /* set before a model is built: hidden is wanted */
+    node *scores;      /* NULL, or a third: of the model's rank head, f32 [O, n_scores] */
+    bool keep_hidden;  /* set before a model is built: hidden and scores are wanted */
     int32_t layer;     /* stamped on new nodes */
     err *e;            /* first failure while building: graph_add returns NULL from then on, and passes NULL through */
     status failed;

@@ -78,5 +78,6 @@ status graph_verify(const graph *g, err *e) {
     }
     status s = check_result(g, g->result, e);
     if (!s && g->hidden) s = check_result(g, g->hidden, e);
+    if (!s && g->scores) s = check_result(g, g->scores, e);
     return s ? s : check_appends(g, e);
 }

@@ -128,6 +128,13 @@ static status read_experts(model_info *m, const keys *k) {
     return s;
 }
 
+static status read_pooling(model_info *m, const keys *k) {
+    uint32_t type = MODEL_POOLING_NONE;
+    status s = keys_u32(k, "pooling_type", MODEL_POOLING_NONE, MODEL_POOLING_RANK, &type);
+    m->pooling = (model_pooling)type;
+    return s;
+}
+
 static status read_sizes(model_info *m, const keys *k) {
     status s = keys_need_u32(k, "block_count", 1, MODEL_MAX_LAYERS, &m->n_layer);
     if (!s) s = keys_need_u32(k, "context_length", 1, INT32_MAX, &m->context_train);
@@ -135,6 +142,7 @@ static status read_sizes(model_info *m, const keys *k) {
     if (!s) s = keys_need_f32(k, "attention.layer_norm_rms_epsilon", 0.0f, 1.0f, &m->norm_eps);
     if (!s) s = read_vocab(m, k);
     if (!s) s = read_experts(m, k);
+    if (!s) s = read_pooling(m, k);
     m->tied_output = !gguf_tensor_find(k->g, "output.weight");
     return s;
 }

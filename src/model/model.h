@@ -49,6 +49,15 @@ typedef struct {
     int32_t top_k, repeat_last_n;
 } model_sampling;
 
+/* How the hidden states of a sequence become its embedding: as <arch>.pooling_type numbers them. */
+typedef enum {
+    MODEL_POOLING_NONE,
+    MODEL_POOLING_MEAN,
+    MODEL_POOLING_CLS,
+    MODEL_POOLING_LAST,
+    MODEL_POOLING_RANK
+} model_pooling;
+
 typedef struct model_arch model_arch; /* a row of the table in model.c */
 
 typedef struct {
@@ -69,6 +78,9 @@ typedef struct {
     float attn_scale;                  /* of q . k; 0: 1 / sqrt(d_k) */
     float attn_softcap, final_softcap; /* 0: none */
     uint32_t window;                   /* the widest sliding window of any layer; 0: none */
+    model_pooling pooling;             /* MODEL_POOLING_NONE: the file says nothing, or no pooling */
+    uint32_t n_scores;                 /* of the rank head; 0: there is none */
+    bool encoder;                      /* a token sees those after it too; there are no logits */
     bool tied_output;                  /* no output.weight: token_embd.weight is used again */
     model_rope rope, rope_local;
     model_layer *layer; /* [n_layer]; kv_layer of the graph's attention nodes is the index here */

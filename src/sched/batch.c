@@ -6,7 +6,6 @@
 /* n tokens of r from n_done on. Rows of output: of the last of its log, or of each that is wanted and was not yet told. */
 static void add_tokens(sched *s, sched_request *r, uint32_t n) {
     exec_batch *b = &s->batch;
-    bool rows = request_wants_rows(r), generates = request_generates(r);
     r->n_step = n;
     r->out = b->n_out;
     for (uint32_t i = 0; i < n; i++) {
@@ -14,11 +13,11 @@ static void add_tokens(sched *s, sched_request *r, uint32_t n) {
         s->token[b->n_tok] = r->log[at];
         s->pos[b->n_tok] = (int32_t)at;
         s->seq[b->n_tok] = b->n_seq;
-        if (rows ? at >= r->n_rows : at + 1 == r->n_log && generates) s->out_row[b->n_out++] = (int32_t)b->n_tok;
+        if (request_wants_row(r, at)) s->out_row[b->n_out++] = (int32_t)b->n_tok;
         b->n_tok++;
     }
     r->n_out = b->n_out - r->out;
-    bool sample = generates && r->n_done + n == r->n_log;
+    bool sample = request_generates(r) && r->n_done + n == r->n_log;
     r->result.n_top = r->p.n_top;
     s->seqs[b->n_seq] = (exec_seq){.pages = r->pages,
                                    .sampling = sample ? &r->p.sampling : NULL,
@@ -58,7 +57,7 @@ static uint32_t budget(const sched *s) {
 /* Rows of output that n of its tokens take beyond the one that everybody is sure of. */
 static uint32_t extra_rows(const sched_request *r, uint32_t n) {
     uint32_t told = r->n_rows > r->n_done ? r->n_rows - r->n_done : 0;
-    return request_wants_rows(r) && n > told + 1 ? n - told - 1 : 0;
+    return request_wants_all(r) && n > told + 1 ? n - told - 1 : 0;
 }
 
 /* Most tokens that r can have in this step. */

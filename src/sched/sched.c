@@ -17,6 +17,7 @@ static void set_shape(sched *s, const exec_options *shape, const sched_options *
     s->most_running = min_u32(s->opt.parallel, min_u32(shape->max_out, shape->max_tok));
     s->n_vocab = exec_model(s->x)->n_vocab;
     s->d_model = exec_model(s->x)->d_model;
+    s->n_scores = exec_model(s->x)->n_scores;
 }
 
 static bool take_memory(sched *s) {
