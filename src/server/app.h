@@ -20,10 +20,10 @@ typedef struct app {
     void *loop; /* uv_loop_t */
     metrics *metrics;
     traces *traces;
-    char fingerprint[48];   /* openai_fingerprint */
-    const char *model_name; /* --alias, else the file's name without folder and .gguf */
-    int64_t started_unix;   /* seconds */
-    rf_pooling pooling;     /* of embeddings: the option, else as the model says; never RF_POOLING_MODEL */
+    char fingerprint[48];      /* openai_fingerprint */
+    const char *model_name;    /* --alias, else the file's name without folder and .gguf */
+    int64_t started_unix;      /* seconds */
+    rf_pooling pooling;        /* of embeddings: the option, else as the model says; never RF_POOLING_MODEL */
     uint32_t least_dimensions; /* vector_least_dimensions */
     bool draining;
     uint32_t connections, connections_most; /* now, and the most there were */

@@ -125,7 +125,7 @@ static bool tokenize_one(const embed *c, openai_input *in, rf_error *e) {
         return false;
     }
     if (in->n_ids <= most || !c->truncate) return true;
-    if (in->text) return vector_truncate(m, in->text, in->n_text, in->ids, &in->n_ids, most, e);
+    if (in->text) return vector_truncate(m, (str){in->text, in->n_text}, c->query.p, in->ids, &in->n_ids, most, e);
     in->n_ids = most; /* of ids nobody knows which end them */
     return true;
 }

@@ -13,7 +13,7 @@ enum { EMBED_MOST_INPUTS = 2048 };
 typedef struct embed embed;
 struct embed {
     app *app;
-    fields f;        /* open until the reply is made: texts are borrowed from its body */
+    fields f; /* open until the reply is made: texts are borrowed from its body */
     const char *route;
     const char *field; /* of the inputs, named when one is refused */
     rf_pooling pooling;

@@ -68,10 +68,10 @@ static bool scores_only(app *a, exchange *x) {
     return true;
 }
 
-static embed *open_call(app *a, exchange *x, const char *route) {
+static embed *open_call(app *a, exchange *x, const char *name) {
     embed *c = scores_only(a, x) ? NULL : embed_open(a, x);
     if (!c) return NULL;
-    c->route = route;
+    c->route = name;
     c->pooling = a->pooling;
     c->norm = 2;
     return c;

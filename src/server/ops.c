@@ -78,12 +78,13 @@ json_t *ops_health(const app *a, health *how) {
     tell_gives(a, gives, sizeof gives);
     json_t *info = engine_info(a), *warnings = json_object_get(info, "warnings");
     const char *why = judge(a, &s, info, how);
-    json_t *v = json_pack("{ss ss* ss ss ss ss sb so sO* sO* so so si si si sb}", "status", names[*how], "reason", why,
-                          "service", "rocmforge", "version", rf_version(), "model", a->model_name, "gives", gives, "generates", (int)rf_model_generates(a->model), "checks",
-                          checks(&s, info, *how != HEALTH_BAD), "device", json_object_get(info, "device"), "warnings",
-                          warnings, "limits", limits(a, &s), "totals", totals(a), "threads",
-                          (int)json_integer_value(json_object_get(info, "threads")), "connections", (int)a->connections,
-                          "uptime_seconds", (int)(time(NULL) - a->started_unix), "draining", a->draining);
+    json_t *v =
+        json_pack("{ss ss* ss ss ss ss sb so sO* sO* so so si si si sb}", "status", names[*how], "reason", why,
+                  "service", "rocmforge", "version", rf_version(), "model", a->model_name, "gives", gives, "generates",
+                  (int)rf_model_generates(a->model), "checks", checks(&s, info, *how != HEALTH_BAD), "device",
+                  json_object_get(info, "device"), "warnings", warnings, "limits", limits(a, &s), "totals", totals(a),
+                  "threads", (int)json_integer_value(json_object_get(info, "threads")), "connections",
+                  (int)a->connections, "uptime_seconds", (int)(time(NULL) - a->started_unix), "draining", a->draining);
     json_object_set_new(json_object_get(json_object_get(v, "checks"), "cache"), "memory",
                         object_of(rf_engine_memory(a->engine)));
     json_decref(info);

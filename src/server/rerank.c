@@ -94,7 +94,7 @@ static void read_query(embed *c) {
 }
 
 void openai_rerank(app *a, exchange *x) {
-    if (rf_model_pooling(a->model) != RF_POOLING_RANK) {
+    if (!rf_model_n_scores(a->model)) {
         reply_fail(x, 400, "request.unsupported", "model",
                    "this model has no rank head: reranking needs one, as in bge-reranker");
         return;

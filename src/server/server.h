@@ -24,7 +24,7 @@ typedef struct {
     uint32_t drain_seconds;                              /* [30] */
     int64_t timeout_us;                                  /* of a request; 0: none */
     bool strict_model, slots, trust_traceparent;
-    rf_pooling pooling; /* of embeddings; RF_POOLING_MODEL: as the model says */
+    rf_pooling pooling;                                      /* of embeddings; RF_POOLING_MODEL: as the model says */
     uint32_t stall_seconds;                                  /* a reader that takes nothing is dropped after [30] */
     const char *chat_template;                               /* text that replaces the model's; NULL: none */
     const char *template_kwargs;                             /* JSON object of defaults; NULL: none */

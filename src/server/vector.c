@@ -23,11 +23,11 @@ void vector_normalize(float *v, size_t n) {
 static const struct {
     const char *arch, *name;
     uint32_t least;
-} trained[] = {{"gemma-embedding", "", 128},          /* EmbeddingGemma: 768, 512, 256, 128 */
-               {"qwen3", "qwen3-embedding", 32},      /* 32 and up */
+} trained[] = {{"gemma-embedding", "", 128},     /* EmbeddingGemma: 768, 512, 256, 128 */
+               {"qwen3", "qwen3-embedding", 32}, /* 32 and up */
                {"nomic-bert", "nomic-embed-text-v1.5", 64},
                {"nomic-bert-moe", "nomic-embed-text-v2", 256},
-               {"jina-bert-v3", "", 32},              /* jina-embeddings-v3: 32 and up */
+               {"jina-bert-v3", "", 32}, /* jina-embeddings-v3: 32 and up */
                {"bert", "mxbai-embed-large", 64},
                {"bert", "snowflake-arctic-embed-m-v1.5", 256},
                {"bert", "snowflake-arctic-embed-l-v2", 256}};
@@ -81,11 +81,11 @@ static bool find_own(const int32_t *ids, size_t n_ids, const int32_t *own, size_
     }
 }
 
-bool vector_truncate(const rf_model *m, const char *text, size_t n, int32_t *ids, size_t *n_ids, size_t most,
-                     rf_error *e) {
+bool vector_truncate(const rf_model *m, str text, bool pair, int32_t *ids, size_t *n_ids, size_t most, rf_error *e) {
+    const unsigned flags = RF_NO_SPECIAL | (pair ? RF_NO_PARSE_SPECIAL : 0u);
     int32_t *own;
     size_t n_own, at;
-    if (!rf_tokenize(m, text, n, RF_NO_SPECIAL, &own, &n_own, e)) return false;
+    if (!rf_tokenize(m, text.p, text.n, flags, &own, &n_own, e)) return false;
     const bool found = find_own(ids, *n_ids, own, n_own, &at);
     const size_t tail = found ? *n_ids - at - n_own : 0;
     rf_free(own);

@@ -14,10 +14,10 @@ void vector_normalize(float *v, size_t n);
 uint32_t vector_least_dimensions(const rf_model *m);
 
 /* Cuts the ids of a prompt that ends in `text` to `most`, which is fewer: the text loses its end, what the tokenizer put before and
- * behind it stays ([CLS] text [SEP]). false: no room for any of the text. */
-bool vector_truncate(const rf_model *m, const char *text, size_t n, int32_t *ids, size_t *n_ids, size_t most, rf_error *e);
+ * behind it stays ([CLS] text [SEP]). pair: they came from rf_tokenize_pair. false: no room for any of the text. */
+bool vector_truncate(const rf_model *m, str text, bool pair, int32_t *ids, size_t *n_ids, size_t most, rf_error *e);
 
-const char *vector_pooling_name(rf_pooling p);            /* "mean"; RF_POOLING_MODEL: "model" */
+const char *vector_pooling_name(rf_pooling p);             /* "mean"; RF_POOLING_MODEL: "model" */
 bool vector_read_pooling(const char *name, rf_pooling *p); /* false: no such name */
 
 json_t *vector_json(const float *v, size_t n);   /* a list of numbers that give the same floats back; NULL: no memory */
