@@ -11,6 +11,7 @@
 #include "server/trace.h"
 
 typedef struct jobs jobs;
+typedef struct workers workers;
 
 typedef struct app {
     const server_options *opt;
@@ -20,6 +21,7 @@ typedef struct app {
     void *loop; /* uv_loop_t */
     metrics *metrics;
     traces *traces;
+    workers *workers;          /* for the context store; NULL: there is none */
     char fingerprint[48];      /* openai_fingerprint */
     const char *model_name;    /* --alias, else the file's name without folder and .gguf */
     int64_t started_unix;      /* seconds */
@@ -41,7 +43,7 @@ typedef struct {
 } route;
 
 /* Each dialect's file has one table, ending with a NULL path; routes.c lists them. */
-extern const route native_routes[], openai_routes[], llamacpp_routes[], ops_routes[];
+extern const route native_routes[], openai_routes[], llamacpp_routes[], context_routes[], ops_routes[];
 
 /* A reply in the error form of the route's dialect (OpenAI's object for /v1 and llama.cpp's, the native one else), with
  * Retry-After and retry-after-ms where e->retry or the status says so. param NULL: none. Fixed texts and names only: what the
