@@ -271,6 +271,150 @@ RF_API void rf_engine_stats(const rf_engine *g, rf_stats *out); /* any thread */
  * tokens, allocator_bytes, page_table_bytes, fragmentation, efficiency}; rf_free. NULL: no memory. Any thread. */
 RF_API char *rf_engine_memory(const rf_engine *g);
 
+/* --- the context store ------------------------------------------------------------------------------------------------ */
+/* Messages kept in one SQLite file, with their order, the edges between them and what they mean (embeddings). Rows are the
+ * truth: a message is acknowledged once it is on the disk; the search index beside the file (PATH-index) can always be built
+ * again. Several threads and several processes may use one file: any number of readers, one writer at a time (others wait,
+ * at most busy_ms, then context.busy, which may be tried again).
+ * Any thread may call any function of one rf_context at any time, but open and close. */
+typedef struct rf_context rf_context;
+
+typedef struct {       /* {0}: defaults */
+    rf_engine *engine; /* computes embeddings; borrowed, closed after the context. NULL: search is by words alone */
+    bool read_only;    /* context.read_only for whatever would write; the file must exist */
+    uint32_t busy_ms;  /* how long to wait for another process; 0: 5000 */
+    /* What was repaired, put aside or built again, one line each; from any thread. NULL: it is only logged */
+    void (*notice)(void *user, const char *line);
+    void *user;
+} rf_context_options;
+
+/* path NULL or ":memory:": in memory, gone with close. A file that does not exist is made, readable by its owner alone. A
+ * damaged file is renamed to PATH.damaged-N, with a notice, and a new one begun; the file of another program, or of a newer
+ * version of this one, is refused and left as it is. opt NULL: defaults. */
+RF_API bool rf_context_open(rf_context **out, const char *path, const rf_context_options *opt, rf_error *e);
+RF_API void rf_context_close(rf_context *c); /* after every other call returned; ends its background work */
+RF_API char *
+rf_context_default_path(void); /* rocmforge/context.db in XDG_DATA_HOME; rf_free. NULL: no home, no memory */
+
+typedef struct {
+    const char *name; /* "follows", or another of [A-Za-z0-9._-]{1,64} */
+    int64_t to;       /* id of a message */
+} rf_context_edge;
+
+typedef struct {
+    int64_t id;                   /* given by the store, ascending, never used again. Adding: not read */
+    int64_t seq;                  /* place in its conversation, from 1. Adding: not read */
+    int64_t time_us;              /* since 1970. Adding, 0: now */
+    const char *text;             /* UTF-8, 1 byte to 1 MiB; terminated when handed out */
+    size_t n_text;                /* bytes */
+    const char *role;             /* [A-Za-z0-9._-]{1,64}. Adding, NULL: "user" */
+    const char *conversation;     /* [A-Za-z0-9._-]{1,128}. Adding, NULL: "default" */
+    const char *metadata;         /* a JSON object, at most 64 KiB. Adding, NULL: {} */
+    const rf_context_edge *edges; /* to other messages; "follows" leads to the one before in its conversation */
+    size_t n_edges;
+} rf_message;
+
+typedef struct rf_messages {
+    rf_message *item; /* [n]; owned with all they point to */
+    size_t n;
+    int64_t total; /* messages that match, on this page or not */
+    bool more;     /* there are others behind the last: list them with `after` set to its id */
+} rf_messages;
+RF_API void rf_messages_free(rf_messages *m); /* NULL is fine */
+
+/* Adds n messages, all or none, each in the order given; ids (NULL: not wanted) receives [n]. With an engine each text is
+ * embedded first (one longer than the engine's context: request.context_length, nothing is added). Each message also gets
+ * the edge "follows" to the last one before it in its conversation. Edges given must lead to messages that exist. */
+RF_API bool rf_context_add(rf_context *c, const rf_message *m, size_t n, int64_t *ids, rf_error *e);
+/* The messages with these ids that exist, in that order. */
+RF_API bool rf_context_get(rf_context *c, const int64_t *ids, size_t n, rf_messages **out, rf_error *e);
+
+typedef struct {                     /* {0}: the first 100 of all */
+    const char *conversation, *role; /* NULL: any */
+    int64_t from_us, until_us;       /* from <= time < until; 0: open */
+    int64_t after;                   /* ids beyond this one; 0: from the beginning */
+    uint32_t limit;                  /* 1 .. 10000; 0: 100 */
+    bool newest_first;               /* descending ids; `after` then leads to smaller ones */
+} rf_context_filter;
+RF_API bool rf_context_list(rf_context *c, const rf_context_filter *f, rf_messages **out,
+                            rf_error *e); /* f NULL: {0} */
+
+/* Deletes the messages with these ids, all at once; *n_deleted (NULL: not wanted): how many existed. Rows, words, vectors and
+ * edges go; the one that followed a deleted one now follows the one before it. */
+RF_API bool rf_context_delete(rf_context *c, const int64_t *ids, size_t n, size_t *n_deleted, rf_error *e);
+/* Deletes a conversation, or everything (NULL). Their bytes are overwritten in the file. */
+RF_API bool rf_context_clear(rf_context *c, const char *conversation, size_t *n_deleted, rf_error *e);
+
+typedef enum {
+    RF_CONTEXT_AUTO =
+        0,             /* hybrid where there is an engine, words where there is none; vector for a query that is one */
+    RF_CONTEXT_VECTOR, /* nearest by cosine; usage.argument without an engine, unless the query is a vector */
+    RF_CONTEXT_WORDS,  /* full text: every word counts, the rarer the more (BM25); nothing in it is syntax */
+    RF_CONTEXT_HYBRID  /* both, merged by reciprocal rank (1 / (60 + rank), summed) */
+} rf_context_mode;
+
+typedef struct { /* start from {0} */
+    const char *text;
+    size_t n_text;
+    const float
+        *vector; /* instead of text: [n_vector], any length but zero; as many floats as the store's vectors have */
+    size_t n_vector;
+    rf_context_mode mode;
+    uint32_t k;      /* 1 .. 1000; 0: 5 */
+    uint32_t expand; /* also messages within so many edges, either way, of one found: 0 .. 16; at most 1000 in all */
+    const char *conversation, *role; /* filters, of what is found, not of what expansion adds; NULL: any */
+    int64_t from_us, until_us;       /* from <= time < until; 0: open */
+} rf_context_query;
+
+enum { RF_FOUND_VECTOR = 1, RF_FOUND_WORDS = 2, RF_FOUND_EDGE = 4 };
+
+typedef struct {
+    const rf_message *message; /* within the list's */
+    float similarity;          /* cosine, -1 .. 1, 1: identical; NAN where nothing says it (no vector, or no engine) */
+    double score;      /* what the order is by: similarity, minus BM25, or the sum of reciprocal ranks. Edge: 0 */
+    unsigned found_by; /* RF_FOUND_ bits */
+    int64_t near_id;   /* EDGE: the message found from which it was reached; else 0 */
+    uint32_t steps;    /* EDGE: over so many edges; else 0 */
+} rf_context_hit;
+
+typedef struct {
+    rf_context_hit *hit; /* [n]; best first, then those by edges, nearest first */
+    size_t n;
+    rf_messages *messages;  /* [n], in the same order */
+    rf_context_mode mode;   /* what was done: never AUTO */
+    bool exact;             /* vectors: every one was compared; false: by the index (approximate) */
+    int64_t total_messages; /* in the store */
+} rf_context_hits;
+RF_API bool rf_context_search(rf_context *c, const rf_context_query *q, rf_context_hits **out, rf_error *e);
+RF_API void rf_context_hits_free(rf_context_hits *h); /* NULL is fine */
+
+typedef struct {
+    int64_t n_messages, n_conversations, n_edges;
+    int64_t n_vectors;    /* of this engine's model, or, without an engine, of the newest model */
+    int64_t n_others;     /* of other models: kept, not searched */
+    int64_t n_unembedded; /* messages without a vector of this model; 0 without an engine */
+    uint32_t n_embd;      /* floats of a vector; 0: there is none */
+    /* "none" (no vectors), "small" (few enough: every search is exact), "ready", "building" (searches are exact meanwhile) */
+    const char *index;
+    int64_t n_indexed, n_index_deleted; /* rows in the index, and of those deleted since it was built */
+    int64_t file_bytes;                 /* of the database, without its write-ahead log; 0: in memory */
+} rf_context_counts;
+RF_API bool rf_context_stats(rf_context *c, rf_context_counts *out, rf_error *e);
+
+/* Embeds up to `most` messages that have no vector of this engine's model (they were added without it); *n_done: how many.
+ * Fewer than `most`: none is left. */
+RF_API bool rf_context_embed(rf_context *c, size_t most, size_t *n_done, rf_error *e);
+/* Waits until the index is not being built. */
+RF_API void rf_context_settle(rf_context *c);
+
+/* JSON lines: {"id","conversation","seq","role","time_us","text","metadata","edges":[{"name","to"}]}, ascending ids, one state
+ * of the store. write returns false to stop (then io.output_closed). */
+RF_API bool rf_context_export(rf_context *c, bool (*write)(void *user, const char *line, size_t n), void *user,
+                              rf_error *e);
+/* Adds lines of that form, all or none; only "text" is required, unknown keys are refused. "to" means the "id" of a line
+ * before it, and becomes that message's new id; other edges are refused. The error names the line. *n_added: how many. */
+RF_API bool rf_context_import(rf_context *c, const char *lines, size_t n, size_t *n_added, rf_error *e);
+
 /* --- this machine ----------------------------------------------------------------------------------------------------- */
 /* JSON array of {kind, name, ...}: the CPU; the GPUs, best first, with `usable` and for those that are not (or are not taken
  * unasked) `reason` {code, text}; kind "runtime": the platforms hip and cuda, with version or reason. rf_free */
