@@ -15,8 +15,8 @@ enum { CONTEXT_MOST = 1 << 24, PARALLEL_MOST = 4096, UBATCH_DEFAULT = 512, UBATC
 
 uint32_t api_page_tokens(uint32_t context) { return context < 1024 ? 16 : context < 4096 ? 32 : 64; }
 
-static status cache_type(const char *name, const char *option, quant_type *out, err *e) {
-    *out = QUANT_F16;
+static status cache_type(const char *name, const char *option, quant_type fallback, quant_type *out, err *e) {
+    *out = fallback;
     if (!name) return OK;
     if (quant_from_name(name, out) && kv_type_known(*out)) return OK;
     return fail(e, ERR_RANGE, "%s %s: the KV cache takes f16, bf16, f32, q8_0 or q4_0", option, name);
@@ -25,6 +25,14 @@ static status cache_type(const char *name, const char *option, quant_type *out, 
 static status ranged(uint32_t *out, uint32_t given, uint32_t fallback, uint32_t most, const char *what, err *e) {
     *out = given ? given : fallback;
     return *out <= most ? OK : fail(e, ERR_RANGE, "%s %u: give 1 to %u", what, *out, most);
+}
+
+/* A model with learned positions has none beyond them; an encoder's prompt is one step. */
+static status check_positions(const api_shape *s, const rf_model *m, err *e) {
+    uint32_t most = m->info.max_positions ? m->info.max_positions : CONTEXT_MOST;
+    if (m->info.encoder && most > UBATCH_MOST) most = UBATCH_MOST;
+    if (s->context <= most) return OK;
+    return fail(e, ERR_RANGE, "context %u: this model takes at most %u tokens", s->context, most);
 }
 
 /* --- the device ---------------------------------------------------------------------------------------------------------- */
@@ -56,8 +64,19 @@ bool api_fall_back(api_shape *s, const err *why) {
     return true;
 }
 
+/* Attention that looks ahead is built for the CPU only. */
+static status keep_to_cpu(api_shape *s, const rf_model *m, const char *device, err *e) {
+    if (!s->automatic)
+        return fail(e, ERR_UNSUPPORTED,
+                    "--device %s: %s is an encoder, which the CPU computes; its attention is not "
+                    "built for GPUs",
+                    device, m->info.arch_name);
+    snprintf(s->reason, sizeof s->reason, "%s is an encoder, which the CPU computes", m->info.arch_name);
+    return OK;
+}
+
 /* auto: the best GPU, else the CPU and why. What is asked for by name is taken, or refused with the reason. */
-static status choose_device(api_shape *s, const char *device, err *e) {
+static status choose_device(api_shape *s, const rf_model *m, const char *device, err *e) {
     err why;
     s->automatic = !device || strcmp(device, "auto") == 0;
     snprintf(s->reason, sizeof s->reason, "asked for");
@@ -65,6 +84,7 @@ static status choose_device(api_shape *s, const char *device, err *e) {
     if (!s->automatic && !gpu_want_is_valid(device))
         return fail(e, ERR_USAGE, "--device %s: give auto, cpu, gpu, hip, cuda, gpu:N, a GPU's UUID or PCI address",
                     device);
+    if (m->info.encoder) return keep_to_cpu(s, m, device, e);
     status rc = take_gpu(s, s->automatic ? "gpu" : device, &why);
     if (s->automatic && rc != ERR_NOMEM) {
         if (rc)
@@ -96,7 +116,7 @@ static uint64_t pages_for(uint32_t tokens, uint32_t page_tokens) {
 
 /* Bytes of one page of this model. */
 static status page_bytes(size_t *out, const rf_model *m, const exec_options *x, err *e) {
-    kv_layout l = {.n_layers = m->info.n_layer, .page_tokens = x->page_tokens, .n_pages = 1};
+    kv_layout l = {.n_layers = m->info.n_kv_layers, .page_tokens = x->page_tokens, .n_pages = 1};
     l.type_k = x->type_k;
     l.type_v = x->type_v;
     l.layer = mem_array(l.n_layers, sizeof *l.layer);
@@ -159,14 +179,14 @@ static status size_cache(api_shape *s, const rf_model *m, const rf_engine_option
 
 enum { QUEUE_DEFAULT = 1000, CHUNK_DEFAULT = 128, STEP_MS_DEFAULT = 100, STEP_MS_MOST = 60000, FOLDER_GIB_DEFAULT = 4 };
 
-static status settle_scheduling(api_shape *s, const rf_engine_options *opt, err *e) {
+static status settle_scheduling(api_shape *s, const rf_model *m, const rf_engine_options *opt, err *e) {
     static const char *const names[] = {[CHUNK_ADAPTIVE] = "adaptive", [CHUNK_FIXED] = "fixed", [CHUNK_NONE] = "none"};
     sched_options *o = &s->sched;
     uint32_t step_ms = 0;
     o->context = s->context;
     o->parallel = s->parallel;
     o->queue = opt->queue ? opt->queue : QUEUE_DEFAULT;
-    o->no_prefix = opt->no_prefix_cache;
+    o->no_prefix = opt->no_prefix_cache || m->info.encoder; /* what stands before depends on what comes after */
     status rc = ranged(&o->chunk, opt->chunk, CHUNK_DEFAULT, UBATCH_MOST, "chunk", e);
     if (!rc) rc = ranged(&step_ms, opt->step_ms, STEP_MS_DEFAULT, STEP_MS_MOST, "step_ms", e);
     if (rc) return rc;
@@ -181,6 +201,8 @@ static status settle_scheduling(api_shape *s, const rf_engine_options *opt, err 
 
 static status settle_folder(api_shape *s, const rf_model *m, const rf_engine_options *opt, err *e) {
     if (!opt->kv_cache_dir) return OK;
+    if (m->info.encoder)
+        return fail(e, ERR_USAGE, "a folder for the prefix cache: %s is an encoder and has none", m->info.arch_name);
     if (opt->no_prefix_cache)
         return fail(e, ERR_USAGE, "a folder for the prefix cache, and no prefix cache: give one of the two");
     s->folder =
@@ -199,22 +221,26 @@ static status settle(api_shape *s, const rf_model *m, const rf_engine_options *o
     uint32_t ubatch = 0, rows = 0;
     exec_options *x = &s->exec;
     status rc = ranged(&s->context, opt->context, fallback, CONTEXT_MOST, "context", e);
+    if (!rc) rc = check_positions(s, m, e);
     if (!rc) rc = ranged(&s->parallel, opt->parallel, 1, PARALLEL_MOST, "parallel", e);
     if (!rc) rc = ranged(&ubatch, opt->ubatch, UBATCH_DEFAULT, UBATCH_MOST, "ubatch", e);
     if (!rc) rc = ranged(&rows, opt->logits_rows, s->parallel, UBATCH_MOST, "logits rows", e);
     if (!rc) rc = ranged(&s->threads, opt->threads, cpu_default_threads(), POOL_MAX_THREADS, "threads", e);
-    if (!rc) rc = cache_type(opt->cache_type_k, "--cache-type-k", &x->type_k, e);
-    if (!rc) rc = cache_type(opt->cache_type_v, "--cache-type-v", &x->type_v, e);
+    const quant_type type = m->info.encoder ? QUANT_F32 : QUANT_F16;
+    if (!rc) rc = cache_type(opt->cache_type_k, "--cache-type-k", type, &x->type_k, e);
+    if (!rc) rc = cache_type(opt->cache_type_v, "--cache-type-v", type, &x->type_v, e);
     if (!rc) rc = cpu_tier_choose(opt->cpu_tier ? opt->cpu_tier : getenv("ROCMFORGE_CPU"), &s->tier, e);
     if (!rc) rc = size_cache(s, m, opt, e);
-    if (!rc) rc = settle_scheduling(s, opt, e);
+    if (!rc) rc = settle_scheduling(s, m, opt, e);
     if (!rc) rc = settle_folder(s, m, opt, e);
-    if (!rc) rc = choose_device(s, opt->device, e);
+    if (!rc) rc = choose_device(s, m, opt->device, e);
     if (!rc) rc = api_split_make(s, m, opt, e);
     if (rc) return rc;
     uint64_t tokens = (uint64_t)s->context * s->parallel;
     x->max_tok = ubatch < tokens ? ubatch : (uint32_t)tokens;
     if (x->max_tok < s->parallel) x->max_tok = s->parallel;
+    if (m->info.encoder && x->max_tok < s->context) x->max_tok = s->context; /* each prompt in one step, all its rows */
+    if (m->info.encoder) rows = x->max_tok;
     x->max_out = rows < x->max_tok ? rows : x->max_tok;
     x->passes = PASS_ALL;
     x->hidden = true; /* rows of one d_model: next to nothing */

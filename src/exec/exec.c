@@ -55,14 +55,14 @@ static status prepare(exec *x, const gguf *file, const exec_options *opt, err *e
     if (!s) s = plan_place(&x->g, dev, x->n_backends, &po, e);
     if (!s) s = plan_make(&x->p, &x->g, x->n_backends, &po, e);
     if (s) return s;
-    x->kv = (kv_layout){.n_layers = x->model.n_layer,
+    x->kv = (kv_layout){.n_layers = x->model.n_kv_layers,
                         .page_tokens = opt->page_tokens,
                         .n_pages = opt->n_pages,
                         .type_k = opt->type_k,
                         .type_v = opt->type_v};
-    x->kv.layer = mem_array(x->model.n_layer, sizeof *x->kv.layer);
+    x->kv.layer = mem_array(x->model.n_kv_layers, sizeof *x->kv.layer);
     if (!x->kv.layer) return fail(e, ERR_NOMEM, "KV layout");
-    for (uint32_t i = 0; i < x->model.n_layer; i++) {
+    for (uint32_t i = 0; i < x->model.n_kv_layers; i++) {
         const model_layer *l = &x->model.layer[i];
         x->kv.layer[i] = (kv_layer){.n_kv_head = l->n_kv_head, .d_k = l->d_k, .d_v = l->d_v};
     }

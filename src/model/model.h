@@ -22,6 +22,7 @@ typedef struct {
     uint32_t d_k, d_v;   /* of one head */
     uint32_t d_ff;       /* of each expert where there are experts */
     uint32_t window;     /* keys a query sees, itself included; 0: all before it */
+    uint32_t ahead;      /* keys after it that it sees too, ATTN_SEES_ALL: all; decoders 0 */
     uint32_t local_rope; /* 1: rope_local applies, 0: rope */
 } model_layer;
 
@@ -80,6 +81,10 @@ typedef struct {
     uint32_t window;                   /* the widest sliding window of any layer; 0: none */
     model_pooling pooling;             /* MODEL_POOLING_NONE: the file says nothing, or no pooling */
     uint32_t n_scores;                 /* of the rank head; 0: there is none */
+    uint32_t n_kv_layers;              /* of the cache: n_layer; of an encoder 1, its layers use it in turn */
+    uint32_t max_positions;            /* positions that the model has learned a vector for; 0: any number */
+    float alibi;                       /* 0: none; see graph_params.attn.alibi */
+    bool scores_of_mean;               /* the rank head looks at the mean of all states, not at one of them */
     bool encoder;                      /* a token sees those after it too; there are no logits */
     bool tied_output;                  /* no output.weight: token_embd.weight is used again */
     model_rope rope, rope_local;

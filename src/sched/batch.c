@@ -83,7 +83,14 @@ static sched_request *shortest(const sched *s, uint32_t rows_left) {
     return best;
 }
 
+/* As many whole prompts as fit, the oldest first; the first always does. */
+static void add_whole(sched *s) {
+    for (sched_request *r = s->running.first; r; r = r->next)
+        if (r->state == REQUEST_PREFILL && r->n_log <= s->shape.max_tok - s->batch.n_tok) add_tokens(s, r, r->n_log);
+}
+
 void add_prefill(sched *s) {
+    if (s->whole) return add_whole(s);
     uint32_t left = budget(s), rows_left = s->shape.max_out - s->batch.n_out, n_prefill = 0;
     sched_request *oldest = NULL, *r;
     for (r = s->running.first; r; r = r->next) {

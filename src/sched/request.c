@@ -75,6 +75,9 @@ static status check(const sched *s, const sched_params *p, err *e) {
                     p->n_prompt, s->opt.context);
     if (p->max_tokens < -1) return fail(e, ERR_RANGE, "max_tokens %lld: give -1 or more", (long long)p->max_tokens);
     if (p->timeout_us < 0) return fail(e, ERR_RANGE, "a timeout of %lld us: give 0 or more", (long long)p->timeout_us);
+    if (s->whole && !p->events.embedding)
+        return fail(e, ERR_EMBEDS_ONLY, "%s is an encoder: it gives embeddings and generates no text",
+                    exec_model(s->x)->arch_name);
     if (p->events.embedding && !s->shape.hidden)
         return fail(e, ERR_UNSUPPORTED, "this engine keeps no hidden states: embeddings need them");
     if (p->events.embedding && p->scores && (!s->n_scores || p->pooling == POOL_MEAN))

@@ -72,6 +72,7 @@ struct sched {
     exec_options shape;
     sched_options opt;
     uint32_t n_vocab, d_model, n_scores;
+    bool whole;            /* an encoder's prompts are computed in one step, never in chunks */
     uint32_t most_running; /* each has a token and a row of output in every step */
     kv_pool *pool;
     kv_prefix *prefix; /* NULL: none */
