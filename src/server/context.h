@@ -6,7 +6,7 @@
 #include "server/app.h"
 #include "server/workers.h"
 
-enum { CONTEXT_THREADS = 8 }; /* embeddings of so many texts are computed together */
+enum { CONTEXT_WAITING = 1000, CONTEXT_THREADS = 8 }; /* embeddings of so many texts are computed together */
 
 /* Runs a task on them, or replies 429. */
 bool context_run(app *a, exchange *x, const worker_task *t);

@@ -130,6 +130,7 @@ static void body(strbuf *b, const app *a, const json_t *h) {
     route_rows(b, a, "OpenAI", openai_routes);
     route_rows(b, a, "native", native_routes);
     route_rows(b, a, "llama.cpp", llamacpp_routes);
+    if (a->opt->context) route_rows(b, a, "context", context_routes);
     route_rows(b, a, "operation", ops_routes);
     strbuf_puts(b, "</table>\n");
 }

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-static const route *const tables[] = {native_routes, openai_routes, llamacpp_routes, ops_routes};
+static const route *const tables[] = {native_routes, openai_routes, llamacpp_routes, context_routes, ops_routes};
 enum { N_TABLES = sizeof tables / sizeof *tables };
 
 /* Does the path fit the pattern? *param: what stands for {id}. */
@@ -52,8 +52,7 @@ static bool is_known_method(str m) {
 
 /* Routes that are to come (a slash at the end: all below), so that nobody hunts for a typing error. */
 static bool is_planned(str path) {
-    static const char *const planned[] = {"/infill",       "/v1/messages", "/v1/messages/",
-                                          "/v1/responses", "/api/",        "/context/"};
+    static const char *const planned[] = {"/infill", "/v1/messages", "/v1/messages/", "/v1/responses", "/api/"};
     for (size_t i = 0; i < sizeof planned / sizeof *planned; i++) {
         bool below = planned[i][strlen(planned[i]) - 1] == '/';
         if (below ? str_starts(path, planned[i]) : str_is(path, planned[i])) return true;

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "server/conn.h"
+#include "server/context.h"
 #include "server/job.h"
 #include "server/notify.h"
 #include "server/vector.h"
@@ -284,6 +285,8 @@ static bool open_books(server *s, rf_error *e) {
     a->traces = traces_new(&t, e);
     if (!a->traces) return false;
     a->jobs = jobs_new(a, &s->loop);
+    if (o->context) a->workers = workers_new(&s->loop, CONTEXT_THREADS, CONTEXT_WAITING);
+    if (o->context && !a->workers) return server_failed(e, ERR_NOMEM, "threads for the context store");
     if (!s->model_name || !a->metrics || !s->guard || !a->jobs)
         return server_failed(e, ERR_NOMEM, "the server's tables");
     if (getrandom(&s->id_seed, sizeof s->id_seed, 0) != sizeof s->id_seed) s->id_seed = (uint64_t)clock_us();
@@ -306,6 +309,7 @@ static void close_server(server *s) {
         while (s->app.jobs && jobs_running(s->app.jobs)) uv_run(&s->loop, UV_RUN_ONCE);
     }
     jobs_free(s->app.jobs);
+    workers_free(s->app.workers);
     if (s->has_loop) {
         uv_walk(&s->loop, close_handle, NULL);
         uv_run(&s->loop, UV_RUN_DEFAULT);
