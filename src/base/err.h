@@ -90,6 +90,14 @@
     X(ERR_REMOTE_BROKEN, "remote.broken", "Recoverable", 503, true, \
       "a connection broke before the answer was whole; what came is printed") \
     X(ERR_REMOTE_REPLY, "remote.reply", "Backend", 502, false, "a server's reply is not of the form it should be") \
+    X(ERR_STORE_BUSY, "context.busy", "Recoverable", 503, true, "another process held the context store for too long") \
+    X(ERR_STORE_FOREIGN, "context.foreign", "User", 400, false, \
+      "a file that is no context store, or that of a newer version; it is left as it is") \
+    X(ERR_STORE_DAMAGED, "context.damaged", "Backend", 500, false, \
+      "a part of the context store cannot be what was written; nothing of it is believed") \
+    X(ERR_STORE_FULL, "context.full", "Recoverable", 503, true, \
+      "no space is left for the context store; nothing was kept") \
+    X(ERR_STORE_READ_ONLY, "context.read_only", "User", 400, false, "the context store may not be written") \
     X(ERR_CANCELLED, "request.cancelled", "User", 400, false, "the request was cancelled") \
     X(ERR_OUTPUT_CLOSED, "io.output_closed", "User", 400, false, "standard output was closed by its reader")
 
