@@ -48,6 +48,18 @@ static const option options[] = {
     {"-f --file", TEXT, AT(file), CMD_EMBED, 0, 0, "FILE", "read the texts from a file; -: standard input"},
     {"--pooling", TEXT, AT(pooling), CMD_EMBED | CMD_SERVE, 0, 0, "model|mean|cls|last|rank",
      "how a text's rows become one vector; rank: scores, of lines QUERY<tab>DOCUMENT [as the model says, else mean]"},
+    {"--context", TEXT, AT(context_db), CMD_SERVE, 0, 0, "FILE",
+     "keep messages here, found again by /context/... and put before chats that ask; :memory: for while it runs"},
+    {"--context", TEXT, AT(context_db), CMD_CHAT, 0, 0, "FILE",
+     "keep what is said here, message by message; --recall finds it again"},
+    {"--context-model", TEXT, AT(context_model), CMD_SERVE | CMD_CHAT, 0, 0, "FILE",
+     "GGUF file whose embeddings find messages by meaning [the model, if it only embeds; else by words alone]"},
+    {"--recall", INTEGER, AT(recall), CMD_CHAT, 0, 64, "N",
+     "put the N kept messages that fit best before the model; 0: none [0]"},
+    {"--recall-tokens", INTEGER, AT(recall_tokens), CMD_CHAT, 1, 1 << 20, "N",
+     "most tokens that recalled messages may take [512]"},
+    {"--conversation", TEXT, AT(conversation), CMD_CHAT, 0, 0, "NAME",
+     "keep messages under this name, and recall from it alone [default; recall from all]"},
     {"--normalize", FLAG, AT(normalize), CMD_EMBED, 0, 0, NULL,
      "vectors of length 1: the default; wins over --no-normalize"},
     {"--no-normalize", FLAG, AT(no_normalize), CMD_EMBED, 0, 0, NULL, "vectors as the model gives them, of any length"},
@@ -396,9 +408,16 @@ static int read_option(parser *p, int argc, char **argv, int *i) {
 }
 
 /* What an engine in this process needs means nothing to a server. */
-static const size_t here_only[] = {AT(context),  AT(batch),  AT(ubatch),     AT(threads),           AT(cache_k),
-                                   AT(cache_v),  AT(device), AT(gpu_layers), AT(split_mode),        AT(tensor_split),
-                                   AT(main_gpu), AT(verify), AT(special),    AT(chat_template_file)};
+static const size_t here_only[] = {AT(context),      AT(batch),
+                                   AT(ubatch),       AT(threads),
+                                   AT(cache_k),      AT(cache_v),
+                                   AT(device),       AT(gpu_layers),
+                                   AT(split_mode),   AT(tensor_split),
+                                   AT(main_gpu),     AT(verify),
+                                   AT(special),      AT(chat_template_file),
+                                   AT(context_db),   AT(context_model),
+                                   AT(conversation), AT(recall),
+                                   AT(recall_tokens)};
 
 static bool given(const parser *p, size_t at) {
     for (int i = 0; i < N_OPTIONS; i++)

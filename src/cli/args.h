@@ -47,7 +47,7 @@ typedef struct {
     const char *operand; /* what stood without a dash: the model, a shell's name, a request's id */
     const char *model, *prompt, *file, *output, *tokens, *tokens_file, *device, *cache_k, *cache_v, *format;
     const char *gpu_layers, *split_mode, *tensor_split, *main_gpu, *verify;
-    const char *pooling;
+    const char *pooling, *context_db, *context_model, *conversation;
     const char *log_level, *log_format, *log_file;
     const char *bench_p, *bench_n, *bench_d, *bench_t; /* lists */
     int64_t max_tokens, context, batch, ubatch, threads, parallel, seed, repeats;
@@ -55,7 +55,7 @@ typedef struct {
     int64_t top_k, repeat_last_n, top_logprobs;
     bool json, help, no_bos, no_parse_special, pieces, tensors, graph, metadata, ignore_eos, special, stream, quiet;
     bool log_content, no_history, normalize, no_normalize, truncate;
-    int64_t dimensions;
+    int64_t dimensions, recall, recall_tokens;
     const char *stop[ARGS_MAX_LIST];
     uint32_t n_stop;
     rf_logit_bias bias[ARGS_MAX_LIST];
