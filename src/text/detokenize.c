@@ -108,7 +108,7 @@ status tokenizer_decode(const tokenizer *t, const token_id *ids, size_t n, bool 
             memmove(out->p + at, out->p + at + 1, out->n-- - at); /* with the terminator */
     }
     if (out->failed) return fail(e, ERR_NOMEM, "detokenizing %zu tokens", n);
-    if (t->pre && t->pre->is & PRETOK_CLEAN) clean_spaces(out, from);
+    if (t->cleans) clean_spaces(out, from);
     return OK;
 }
 

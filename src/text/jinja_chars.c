@@ -33,28 +33,11 @@ size_t jspace_right(str s) {
     return s.n - n;
 }
 
-/* Rows do not overlap within one step width, but two rows of step 2 may interleave: the search looks at neighbours. */
-static const case_run *find_run(const case_run *run, size_t n, uint32_t cp) { /* NULL: in none of them */
-    size_t lo = 0, hi = n;
-    while (lo < hi) { /* the first row that begins after cp */
-        size_t mid = (lo + hi) / 2;
-        if (run[mid].first <= cp)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    for (size_t back = 0; back < 3 && lo > back; back++) {
-        const case_run *c = &run[lo - 1 - back];
-        if (cp <= c->last && (cp - c->first) % c->step == 0) return c;
-    }
-    return NULL;
-}
-
 static uint32_t simple_case(uint32_t cp, jcase to) {
-    const case_run *c = to == CASE_LOWER   ? find_run(case_lower, n_case_lower, cp)
-                        : to == CASE_TITLE ? find_run(case_title, n_case_title, cp)
+    const case_run *c = to == CASE_LOWER   ? case_find(case_lower, n_case_lower, cp)
+                        : to == CASE_TITLE ? case_find(case_title, n_case_title, cp)
                                            : NULL;
-    if (to != CASE_LOWER && !c) c = find_run(case_upper, n_case_upper, cp);
+    if (to != CASE_LOWER && !c) c = case_find(case_upper, n_case_upper, cp);
     return c ? (uint32_t)((int64_t)cp + c->delta) : cp;
 }
 
@@ -81,5 +64,5 @@ size_t jchar_case(uint32_t cp, jcase to, char out[12]) {
     return n;
 }
 
-bool jchar_is_upper(uint32_t cp) { return find_run(case_is_upper, n_case_is_upper, cp) != NULL; }
-bool jchar_is_lower(uint32_t cp) { return find_run(case_is_lower, n_case_is_lower, cp) != NULL; }
+bool jchar_is_upper(uint32_t cp) { return case_find(case_is_upper, n_case_is_upper, cp) != NULL; }
+bool jchar_is_lower(uint32_t cp) { return case_find(case_is_lower, n_case_is_lower, cp) != NULL; }

@@ -17,7 +17,8 @@ enum {
     PRETOK_ADD_BOS = 2,       /* when the file does not say */
     PRETOK_CLEAN = 4,         /* detokenising removes spaces before punctuation */
     PRETOK_NO_BOS = 8,        /* no BOS unless the file names one */
-    PRETOK_RAW = 16           /* merges work on UTF-8 characters with spaces as U+2581, not on bytes */
+    PRETOK_RAW = 16,          /* merges work on UTF-8 characters with spaces as U+2581, not on bytes */
+    PRETOK_ADD_SEP = 32       /* a separator stands between two texts, when the file does not say */
 };
 
 typedef struct {

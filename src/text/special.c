@@ -41,33 +41,53 @@ static const struct {
     {"tokenizer.ggml.middle_token_id", ID_FIM_MID},
 };
 
-/* What a file means that does not name the id: the ids of the first LLaMA, and of Falcon for BPE. */
+enum { NONE = TOKEN_NONE };
+/* What a file means that does not name the id: the ids of the first LLaMA, of Falcon for BPE, of BERT and of T5. */
+static const struct {
+    const char *model;
+    token_id bos, eos, unk, sep, pad, mask;
+} usual_ids[] = {
+    {"llama", 1, 2, 0, NONE, NONE, NONE},
+    {"gpt2", 11, 11, NONE, NONE, NONE, NONE},
+    {"bert", 101, NONE, 100, 102, 0, 103},
+    {"t5", NONE, 1, 2, NONE, 0, NONE},
+};
+
 static void default_ids(token_id id[ID_COUNT], const tokenizer_info *info, const pretok *pre) {
     for (int i = 0; i < ID_COUNT; i++) id[i] = TOKEN_NONE;
-    if (!pre) {
-        id[ID_BOS] = 1;
-        id[ID_EOS] = 2;
-        id[ID_UNK] = 0;
-    } else if (!(pre->is & PRETOK_RAW)) {
-        id[ID_BOS] = pre->is & PRETOK_NO_BOS ? TOKEN_NONE : 11;
-        id[ID_EOS] = 11;
+    for (size_t i = 0; i < sizeof usual_ids / sizeof *usual_ids; i++) {
+        if (!str_is(str_of(info->model), usual_ids[i].model)) continue;
+        id[ID_BOS] = pre && pre->is & PRETOK_NO_BOS ? TOKEN_NONE : usual_ids[i].bos;
+        id[ID_EOS] = usual_ids[i].eos;
+        id[ID_UNK] = usual_ids[i].unk;
+        id[ID_SEP] = usual_ids[i].sep;
+        id[ID_PAD] = usual_ids[i].pad;
+        id[ID_MASK] = usual_ids[i].mask;
     }
     for (int i = 0; i < ID_COUNT; i++)
         if (id[i] >= 0 && (uint32_t)id[i] >= info->n_vocab) id[i] = TOKEN_NONE;
 }
 
-static status read_ids(token_id id[ID_COUNT], const tokenizer_info *info, const gguf *g, err *e) {
-    for (size_t i = 0; i < sizeof id_keys / sizeof *id_keys; i++) {
-        if (!gguf_find(g, id_keys[i].key)) continue;
-        uint32_t value = 0;
-        status s = gguf_get_u32(g, id_keys[i].key, &value, e);
-        if (s) return s;
-        if (value >= info->n_vocab)
-            return fail(e, ERR_TOKENIZER, "%s is %u, the vocabulary has %u tokens", id_keys[i].key, value,
-                        info->n_vocab);
-        id[id_keys[i].id] = (token_id)value;
-    }
+static status read_id(token_id *id, const char *key, const tokenizer_info *info, const gguf *g, err *e) {
+    if (!gguf_find(g, key)) return OK;
+    uint32_t value = 0;
+    status s = gguf_get_u32(g, key, &value, e);
+    if (s) return s;
+    if (value >= info->n_vocab)
+        return fail(e, ERR_TOKENIZER, "%s is %u, the vocabulary has %u tokens", key, value, info->n_vocab);
+    *id = (token_id)value;
     return OK;
+}
+
+/* BERT's first token has the old name of cls; a file that has both names means the new one. */
+static status read_ids(token_id id[ID_COUNT], const tokenizer_info *info, const gguf *g, err *e) {
+    bool bert = str_is(str_of(info->model), "bert");
+    status s = bert ? read_id(&id[ID_BOS], "tokenizer.ggml.cls_token_id", info, g, e) : OK;
+    for (size_t i = 0; !s && i < sizeof id_keys / sizeof *id_keys; i++)
+        s = read_id(&id[id_keys[i].id], id_keys[i].key, info, g, e);
+    if (!s && bert && (id[ID_BOS] < 0 || id[ID_SEP] < 0 || id[ID_UNK] < 0))
+        s = fail(e, ERR_TOKENIZER, "a bert vocabulary of %u tokens without [CLS], [SEP] or [UNK]", info->n_vocab);
+    return s;
 }
 
 /* ---- tokens known by their text ---- */
@@ -216,7 +236,7 @@ static status find_eog(special_set *s, const token_id id[ID_COUNT], vocab *v, er
 }
 _Static_assert(sizeof eog_texts / sizeof *eog_texts + 6 <= MAX_EOG, "the set holds every text and six ids");
 
-/* ---- tokens that take the spaces beside them; known by the model's name only ---- */
+/* ---- tokens that take the spaces beside them; known by a name only ---- */
 
 static bool name_has(str name, const char *part) { /* part in lower case */
     size_t n = strlen(part), k;
@@ -239,12 +259,20 @@ static bool is_special(const vocab *v, uint32_t id) {
     return v->is[id] & (TOKEN_IS_CONTROL | TOKEN_IS_USER | TOKEN_IS_UNKNOWN) && v->text[id].n;
 }
 
-static status set_strips(vocab *v, const tokenizer_info *info, const gguf *g, err *e) {
-    str name = {0};
-    const gguf_kv *kv = gguf_find(g, "general.name");
-    status s = kv && kv->type == GGUF_STRING ? gguf_get_str(g, "general.name", &name, e) : OK;
-    if (s) return s;
-    if (name_has(info->pre, "jina-v2-de") || name_has(info->pre, "jina-v2-es") || name_has(info->pre, "jina-v2-code")) {
+static str text_of(const gguf *g, const char *key) { /* empty: absent, or no text */
+    const gguf_kv *kv = gguf_find(g, key);
+    str s = {0};
+    return kv && kv->type == GGUF_STRING && gguf_get_str(g, key, &s, NULL) == OK ? s : (str){0};
+}
+
+static bool mask_strips(str pre, str arch) {
+    return name_has(pre, "jina-v2-de") || name_has(pre, "jina-v2-es") || name_has(pre, "jina-v2-code") ||
+           name_has(arch, "nomic-bert-moe") || name_has(arch, "jina-bert-v3");
+}
+
+static void set_strips(vocab *v, const tokenizer_info *info, const gguf *g) {
+    str name = text_of(g, "general.name");
+    if (mask_strips(info->pre, text_of(g, "general.architecture"))) {
         set_flag(v, "<mask>", TOKEN_STRIPS_LEFT, true);
     } else if (name_has(name, "phi-3") || name_has(name, "phi3")) {
         for (uint32_t i = 0; i < v->n; i++)
@@ -256,7 +284,6 @@ static status set_strips(vocab *v, const tokenizer_info *info, const gguf *g, er
     } else if (name_has(name, "modern-bert")) {
         set_flag(v, "[MASK]", TOKEN_STRIPS_LEFT, true);
     }
-    return OK;
 }
 
 /* ---- the search ---- */
@@ -406,6 +433,7 @@ static status read_flags(tokenizer_info *info, const gguf *g, err *e) {
     bool said = gguf_find(g, "tokenizer.ggml.add_bos_token"), said_eos = gguf_find(g, "tokenizer.ggml.add_eos_token");
     status s = gguf_get_bool(g, "tokenizer.ggml.add_bos_token", &info->add_bos, e);
     if (!s) s = gguf_get_bool(g, "tokenizer.ggml.add_eos_token", &info->add_eos, e);
+    if (!s) s = gguf_get_bool(g, "tokenizer.ggml.add_sep_token", &info->add_sep, e);
     if (s) return s;
     if (said && info->add_bos && info->bos < 0)
         return fail(e, ERR_TOKENIZER, "tokenizer.ggml.add_bos_token is set but no BOS token is known");
@@ -413,6 +441,7 @@ static status read_flags(tokenizer_info *info, const gguf *g, err *e) {
         return fail(e, ERR_TOKENIZER, "tokenizer.ggml.add_eos_token is set but no EOS token is known");
     info->add_bos = info->add_bos && info->bos >= 0;
     info->add_eos = info->add_eos && info->eos >= 0;
+    info->add_sep = info->add_sep && info->sep >= 0;
     return OK;
 }
 
@@ -423,11 +452,11 @@ status special_open(special_set *s, vocab *v, tokenizer_info *info, const pretok
     if (rc) return rc;
     find_ids_by_text(id, v);
     info->bos = id[ID_BOS], info->eos = id[ID_EOS], info->eot = id[ID_EOT], info->eom = id[ID_EOM];
-    info->unk = id[ID_UNK], info->sep = id[ID_SEP], info->pad = id[ID_PAD];
+    info->unk = id[ID_UNK], info->sep = id[ID_SEP], info->pad = id[ID_PAD], info->mask = id[ID_MASK];
     info->fim_pre = id[ID_FIM_PRE], info->fim_suf = id[ID_FIM_SUF], info->fim_mid = id[ID_FIM_MID];
     rc = read_flags(info, g, e);
     if (!rc) rc = find_eog(s, id, v, e);
-    if (!rc) rc = set_strips(v, info, g, e);
+    set_strips(v, info, g);
     if (!rc) rc = build_search(s, v, e);
     return rc;
 }

@@ -18,7 +18,7 @@ typedef struct {
 } special_set;
 
 /* Reads the ids into info, makes tokens known by their text control tokens in v->is, and prepares the search.
- * pre: NULL for SPM. s is {0}; on failure special_close still applies. */
+ * pre: NULL but for BPE. s is {0}; on failure special_close still applies. */
 MUST_CHECK status special_open(special_set *s, vocab *v, tokenizer_info *info, const pretok *pre, const gguf *g,
                                err *e);
 void special_close(special_set *s);

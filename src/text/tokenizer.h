@@ -1,5 +1,5 @@
 /* Text <-> token ids, from the GGUF's own vocabulary alone (tokenizer.ggml.*): SPM ("llama"), byte-level BPE ("gpt2"),
- * and BPE over characters ("gemma4"). Of equal token texts the last id wins.
+ * BPE over characters ("gemma4"), WordPiece ("bert") and unigram ("t5"). Of equal token texts the last id wins.
  * A tokenizer is built once, immutable afterwards, any thread may use it. It borrows the token texts from the gguf, which
  * must outlive it. All scanners are hand-written, linear in the input and use a flat stack.
  * Behaviour is llama.cpp's for valid UTF-8; other bytes never fail badly. */
@@ -29,11 +29,12 @@ MUST_CHECK status tokenizer_open(tokenizer **out, const gguf *g, err *e);
 void tokenizer_close(tokenizer *t); /* NULL is fine */
 
 typedef struct {
-    const char *model; /* "llama", "gpt2" or "gemma4" */
+    const char *model; /* "llama", "gpt2", "gemma4", "bert" or "t5" */
     str pre;           /* pre-tokenizer name as in the file, "default" when absent */
     uint32_t n_vocab;
-    token_id bos, eos, eot, eom, unk, sep, pad, fim_pre, fim_suf, fim_mid; /* TOKEN_NONE when absent */
+    token_id bos, eos, eot, eom, unk, sep, pad, mask, fim_pre, fim_suf, fim_mid; /* TOKEN_NONE when absent */
     bool add_bos, add_eos, add_space_prefix;
+    bool add_sep; /* a separator stands between the two texts of a pair */
 } tokenizer_info;
 const tokenizer_info *tokenizer_get_info(const tokenizer *t);
 

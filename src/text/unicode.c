@@ -1,5 +1,7 @@
 #include "text/unicode.h"
 
+#include "text/case_tables.h"
+
 #include <stdbool.h>
 
 static bool is_tail(uint8_t b) { return (b & 0xC0) == 0x80; }
@@ -43,4 +45,40 @@ size_t utf8_write(uint32_t cp, char out[4]) {
     for (size_t i = n - 1; i > 0; i--, cp >>= 6) out[i] = (char)(0x80 | (cp & 0x3F));
     out[0] = (char)((0xF00u >> n & 0xFF) | cp);
     return n;
+}
+
+uint32_t unicode_base(uint32_t cp) {
+    size_t lo = 0, hi = unicode_n_bases;
+    if (cp < unicode_bases[0].first) return cp;
+    while (lo < hi) { /* the first run that begins after cp */
+        size_t mid = (lo + hi) / 2;
+        if (unicode_bases[mid].first <= cp)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return cp <= unicode_bases[lo - 1].last ? unicode_bases[lo - 1].base : cp;
+}
+
+uint32_t unicode_lower(uint32_t cp) {
+    if (cp == 0x130) return 'i'; /* its full mapping is two characters, so it stands in another table */
+    const case_run *c = case_find(case_lower, n_case_lower, cp);
+    return c ? (uint32_t)((int64_t)cp + c->delta) : cp;
+}
+
+/* Rows do not overlap within one step width, but two rows of step 2 may interleave: the search looks at neighbours. */
+const case_run *case_find(const case_run *run, size_t n, uint32_t cp) {
+    size_t lo = 0, hi = n;
+    while (lo < hi) { /* the first row that begins after cp */
+        size_t mid = (lo + hi) / 2;
+        if (run[mid].first <= cp)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    for (size_t back = 0; back < 3 && lo > back; back++) {
+        const case_run *c = &run[lo - 1 - back];
+        if (cp <= c->last && (cp - c->first) % c->step == 0) return c;
+    }
+    return NULL;
 }

@@ -128,6 +128,13 @@ static uint32_t order_of(float score) {
     return bits >> 31 ? bits : ~(bits | 0x80000000u);
 }
 
+float vocab_score(const vocab *v, token_id id) {
+    uint32_t order = v->text[id].order, bits = order >> 31 ? order : ~(order | 0x80000000u);
+    float score;
+    memcpy(&score, &bits, sizeof score);
+    return score;
+}
+
 static status read_scores(vocab *v, const gguf *g, err *e) {
     const gguf_kv *kv;
     status s = find_array(&kv, g, key_scores, v->n, e);

@@ -47,6 +47,8 @@ token_id vocab_find(const vocab *v, const char *p, size_t n);
 /* The same for up to VOCAB_MANY texts, whose waits for memory overlap: three times as fast when the table is large. */
 void vocab_find_many(const vocab *v, const str *text, size_t n, token_id *out);
 
+float vocab_score(const vocab *v, token_id id); /* of a file with scores; -0 and 0 are one */
+
 /* The byte that a text of the form <0xNN> stands for, or -1. */
 int vocab_byte_of(str text);
 

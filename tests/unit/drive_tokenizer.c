@@ -79,9 +79,10 @@ static void facts(const tokenizer *t, double open_seconds, strbuf *out) {
     const tokenizer_info *i = tokenizer_get_info(t);
     const token_id *eog;
     size_t n = tokenizer_eog_ids(t, &eog);
-    strbuf_printf(out, "%s %.*s %u bos %d eos %d eot %d sep %d pad %d pre %d suf %d mid %d add %d %d %d eog", i->model,
-                  STR(i->pre), i->n_vocab, i->bos, i->eos, i->eot, i->sep, i->pad, i->fim_pre, i->fim_suf, i->fim_mid,
-                  i->add_bos, i->add_eos, i->add_space_prefix);
+    strbuf_printf(
+        out, "%s %.*s %u bos %d eos %d eot %d unk %d sep %d pad %d mask %d pre %d suf %d mid %d add %d %d %d %d eog",
+        i->model, STR(i->pre), i->n_vocab, i->bos, i->eos, i->eot, i->unk, i->sep, i->pad, i->mask, i->fim_pre,
+        i->fim_suf, i->fim_mid, i->add_bos, i->add_eos, i->add_space_prefix, i->add_sep);
     for (size_t k = 0; k < n; k++) strbuf_printf(out, " %d", eog[k]);
     strbuf_printf(out, " open %.6f", open_seconds);
 }

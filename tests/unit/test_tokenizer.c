@@ -530,7 +530,9 @@ static void test_classes(void **state) {
     assert_int_equal(unicode_class(0x4E2D), CHAR_LETTER);
     assert_int_equal(unicode_class(0x301), CHAR_MARK);
     assert_int_equal(unicode_class(0x3000), CHAR_SPACE);
-    assert_int_equal(unicode_class(0x85), CHAR_SPACE);
+    assert_int_equal(unicode_class(0x85), CHAR_SPACE | CHAR_CONTROL);
+    assert_int_equal(unicode_class(0xAD), CHAR_CONTROL);
+    assert_int_equal(unicode_class(0xE000), CHAR_CONTROL);
     assert_int_equal(unicode_class(0x2FFC), CHAR_SYMBOL); /* new in 15.1 */
     assert_int_equal(unicode_class(0x1C89), 0);           /* a letter from 16.0 on */
     assert_int_equal(unicode_class(0x10FFFF), 0);
