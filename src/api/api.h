@@ -106,6 +106,9 @@ uint64_t api_available_bytes(void); /* what this process may still take: the sys
 /* Of caches that may be exchanged: a hash of all of the file and of the pages' shape. Reads the whole file. */
 void api_cache_identity(uint64_t out[2], const rf_model *m, const exec_options *x);
 
+void api_model_identity(uint64_t out[2], const rf_model *m); /* the same of the file alone */
+const rf_model *api_engine_model(const rf_engine *g);        /* borrowed */
+
 /* What was made from the file's bytes, or refused because of them, counts only if the file still is what was opened. */
 status api_if_unchanged(const gguf *file, status s, err *e); /* s, or ERR_FILE_CHANGED; file NULL: s */
 

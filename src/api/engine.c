@@ -156,6 +156,7 @@ void rf_engine_close(rf_engine *g) {
     mem_free(g);
 }
 
+const rf_model *api_engine_model(const rf_engine *g) { return g->model; }
 uint32_t rf_engine_context(const rf_engine *g) { return g->shape.context; }
 
 /* Why it failed for good, or why every request fails for now: its file is not what it was. NULL: neither. A new string. */

@@ -325,8 +325,12 @@ void index_kick(vector_index *x, const vector_model *m) {
     pthread_mutex_unlock(&x->lock);
 }
 
+void index_remove_file(store *s) {
+    if (store_path(s)) index_file_remove(store_path(s));
+}
+
 void index_forget(vector_index *x) {
-    if (store_path(x->s)) index_file_remove(store_path(x->s));
+    index_remove_file(x->s);
     pthread_mutex_lock(&x->lock);
     bool started = x->started;
     pthread_mutex_unlock(&x->lock);

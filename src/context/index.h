@@ -25,6 +25,7 @@ void index_close(vector_index *x);                                  /* saves wha
 void index_kick(vector_index *x, const vector_model *m);
 /* Everything of the rows is gone, or the model: forgets the graph and removes its file. */
 void index_forget(vector_index *x);
+void index_remove_file(store *s);   /* for who has no index open */
 void index_settle(vector_index *x); /* until its thread has nothing to do */
 
 /* Into *best (of whatever capacity): candidates nearest to v, approximate ones of the graph and the exact best of what it

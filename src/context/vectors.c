@@ -41,6 +41,15 @@ status vectors_add(sql_conn *c, const vector_model *m, int64_t message, const fl
     return sql_done(&q, e);
 }
 
+status vectors_add_if(sql_conn *c, const vector_model *m, int64_t message, const float *v, err *e) {
+    sql_query q = sql_ask(c, "INSERT OR IGNORE INTO vector(model, message, data) SELECT ?1, id, ?3 FROM message"
+                             " WHERE id = ?2");
+    sql_int(&q, 1, m->id);
+    sql_int(&q, 2, message);
+    sql_blob(&q, 3, v, m->n_embd * sizeof *v);
+    return sql_done(&q, e);
+}
+
 status vectors_get_state(sql_conn *c, const vector_model *m, vectors_state *out, err *e) {
     *out = (vectors_state){0};
     sql_query q = sql_ask(c, "SELECT coalesce((SELECT max(id) FROM vector WHERE model = ?1), 0),"

@@ -19,6 +19,8 @@ MUST_CHECK status vectors_model(sql_conn *c, const uint8_t *identity, uint32_t n
                                 err *e);
 MUST_CHECK status vectors_newest_model(sql_conn *c, vector_model *out, err *e);
 MUST_CHECK status vectors_add(sql_conn *c, const vector_model *m, int64_t message, const float *v, err *e);
+/* The same, unless the message has gone or has one of this model already. */
+MUST_CHECK status vectors_add_if(sql_conn *c, const vector_model *m, int64_t message, const float *v, err *e);
 
 /* How far vectors and deletions have come. An index that knows vectors up to v and deletions up to g still holds if
  * g + 1 >= gone_first: then what it lacks are the vectors beyond v and the deletions beyond g. */
