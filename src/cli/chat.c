@@ -288,7 +288,7 @@ int cmd_chat(const args *a) {
         rc = converse(&c);
     line_close(c.lines);
     remote_close(c.server);
-    store_close(&c.store);
+    cli_store_close(&c.store);
     recall_free(&c.recalled);
     rf_engine_close(c.g);
     rf_model_close(c.m);

@@ -20,7 +20,7 @@ typedef struct {
     json_t *kwargs; /* of the template */
     talk talk;
     strbuf unanswered; /* what was said last, but got no answer: /regen says it again */
-    store store;       /* --context */
+    cli_store store;   /* --context */
     recall_options recall;
     recalled recalled;          /* for the last answer, and where it was kept */
     uint32_t n_regen;           /* of the last answer: each has another seed */

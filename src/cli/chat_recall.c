@@ -17,7 +17,7 @@ int chat_open_store(chat *c) {
                                  .budget = (uint32_t)(a->recall_tokens ? a->recall_tokens : RECALL_BUDGET),
                                  .store = a->context_db != NULL};
     if (a->conversation) memcpy(c->recall.conversation, a->conversation, strlen(a->conversation));
-    return store_open(&c->store, a, c->m, c->g);
+    return cli_store_open(&c->store, a, c->m, c->g);
 }
 
 bool chat_recall(chat *c, json_t *messages, rf_error *e) {

@@ -163,7 +163,7 @@ static void on_ready(void *user, const char *address) {
 }
 
 static int serve(const args *a, setup *s) {
-    store kept = {0};
+    cli_store kept = {0};
     rf_model *m = NULL;
     rf_engine *g = NULL;
     rf_error e;
@@ -174,10 +174,10 @@ static int serve(const args *a, setup *s) {
         note_engine(g);
         cli_note("connections: at most %u", server_raise_files(s->opt.max_connections));
     }
-    if (!rc) rc = store_open(&kept, a, m, g);
+    if (!rc) rc = cli_store_open(&kept, a, m, g);
     s->opt.context = kept.c;
     if (!rc && !server_run(&s->opt, m, g, on_ready, s, &e)) rc = cli_fail(&e);
-    store_close(&kept);
+    cli_store_close(&kept);
     rf_engine_close(g);
     rf_model_close(m);
     return rc;

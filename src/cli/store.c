@@ -4,9 +4,10 @@
 
 enum { PARALLEL = 8 };
 
-static int open_embedder(store *s, const args *a) {
+static int open_embedder(cli_store *s, const args *a) {
     args own = *a; /* the same device and threads, another model: its own context */
     rf_error e;
+    own.command = CMD_EMBED;
     own.model = a->context_model;
     own.context = 0;
     own.quiet = true;
@@ -31,9 +32,9 @@ static const char *told(const args *a, const rf_engine *g) {
     return a->context_model ? "found by words and by what --context-model makes of them" : "found by words and meaning";
 }
 
-int store_open(store *s, const args *a, rf_model *m, rf_engine *g) {
+int cli_store_open(cli_store *s, const args *a, rf_model *m, rf_engine *g) {
     rf_error e;
-    *s = (store){0};
+    *s = (cli_store){0};
     if (!a->context_db && a->context_model) return cli_usage("usage.argument", "--context-model needs --context FILE");
     if (!a->context_db) return 0;
     rf_engine *embeds = rf_model_generates(m) ? NULL : g;
@@ -52,9 +53,9 @@ int store_open(store *s, const args *a, rf_model *m, rf_engine *g) {
     return 0;
 }
 
-void store_close(store *s) {
+void cli_store_close(cli_store *s) {
     rf_context_close(s->c);
     rf_engine_close(s->g);
     rf_model_close(s->m);
-    *s = (store){0};
+    *s = (cli_store){0};
 }

@@ -8,11 +8,11 @@ typedef struct {
     rf_model *m; /* of --context-model; NULL: none, or the one that answers */
     rf_engine *g;
     rf_context *c; /* NULL: no --context */
-} store;
+} cli_store;
 
 /* What --context and --context-model ask for. m, g: the model that answers; it finds messages, too, where it only embeds or is the
- * file that --context-model names. The exit status, after a message was printed; store_close in any case, before g is closed. */
-int store_open(store *s, const args *a, rf_model *m, rf_engine *g);
-void store_close(store *s);
+ * file that --context-model names. The exit status, after a message was printed; cli_store_close in any case, before g is closed. */
+int cli_store_open(cli_store *s, const args *a, rf_model *m, rf_engine *g);
+void cli_store_close(cli_store *s);
 
 #endif
