@@ -2,6 +2,7 @@
 
 #include "base/mem.h"
 #include "server/recall.h"
+#include "server/vector.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -304,7 +305,7 @@ static json_t *hit_json(const rf_context_hit *h) {
         if (h->found_by & ways[i].bit) json_array_append_new(found, json_string(ways[i].name));
     bool ok = v && found;
     ok = ok && !json_object_set_new(v, "similarity",
-                                    isnan((double)h->similarity) ? json_null() : json_real((double)h->similarity));
+                                    isnan((double)h->similarity) ? json_null() : vector_number(h->similarity));
     ok = ok && !json_object_set_new(v, "score", json_real(h->score));
     ok = ok && !json_object_set(v, "found_by", found);
     if (ok && h->near_id)

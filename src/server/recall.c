@@ -44,6 +44,13 @@ static bool is_among(const json_t *messages, const rf_message *m) {
     return false;
 }
 
+/* The same was said before: once is enough. */
+static bool is_chosen(const rf_message *const *chosen, uint32_t n, const rf_message *m) {
+    for (uint32_t i = 0; i < n; i++)
+        if (str_eq((str){chosen[i]->text, chosen[i]->n_text}, (str){m->text, m->n_text})) return true;
+    return false;
+}
+
 /* --- the note --------------------------------------------------------------------------------------------------------- */
 
 static int by_time(const void *a, const void *b) {
@@ -86,7 +93,9 @@ static bool choose(const rf_model *m, const recall_options *o, const rf_context_
     for (size_t i = 0; ok && i < hits->n && out->n < o->k; i++) {
         const rf_message *found = hits->hit[i].message;
         size_t n_tokens;
-        if (found->n_text / TOKEN_BYTES_MOST > o->budget || is_among(messages, found)) continue;
+        if (found->n_text / TOKEN_BYTES_MOST > o->budget || is_among(messages, found) ||
+            is_chosen(chosen, out->n, found))
+            continue;
         chosen[out->n] = found;
         write_note(chosen, out->n + 1, &trial);
         ok = count_tokens(m, &trial, &n_tokens, e);

@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "server/embed.h"
 #include "server/openai.h"
+#include "server/vector.h"
 
 #include <stdlib.h>
 
@@ -21,7 +22,7 @@ static int by_score(const void *a, const void *b) {
 }
 
 static json_t *result_of(const embed *c, const ranked *r) {
-    json_t *v = json_pack("{si sf}", "index", (int)r->index, "relevance_score", (double)r->score);
+    json_t *v = json_pack("{si so}", "index", (int)r->index, "relevance_score", vector_number(r->score));
     const openai_input *in = &c->in[r->index];
     if (v && c->documents)
         json_object_set_new(v, "document", json_pack("{so}", "text", json_text(in->text, in->n_text)));

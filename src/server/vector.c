@@ -120,17 +120,17 @@ bool vector_read_pooling(const char *name, rf_pooling *p) {
     return false;
 }
 
-/* Nine digits give a float back, and are half as long as what a double needs. */
-static double as_short(float x) {
+/* Half as long as what a double needs. */
+json_t *vector_number(float x) {
     char text[32];
     snprintf(text, sizeof text, "%.9g", (double)x);
-    return strtod(text, NULL);
+    return json_real(strtod(text, NULL));
 }
 
 json_t *vector_json(const float *v, size_t n) {
     json_t *all = json_array();
     for (size_t i = 0; all && i < n; i++)
-        if (json_array_append_new(all, json_real(as_short(v[i])))) {
+        if (json_array_append_new(all, vector_number(v[i]))) {
             json_decref(all);
             return NULL;
         }

@@ -20,6 +20,7 @@ bool vector_truncate(const rf_model *m, str text, bool pair, int32_t *ids, size_
 const char *vector_pooling_name(rf_pooling p);             /* "mean"; RF_POOLING_MODEL: "model" */
 bool vector_read_pooling(const char *name, rf_pooling *p); /* false: no such name */
 
+json_t *vector_number(float x);                  /* nine digits, which give the float back; NULL: no memory */
 json_t *vector_json(const float *v, size_t n);   /* a list of numbers that give the same floats back; NULL: no memory */
 json_t *vector_base64(const float *v, size_t n); /* RFC 4648, of little-endian float32; NULL: no memory */
 
