@@ -84,7 +84,10 @@ static void start(call *c, exchange *x) {
 static bool read_query(call *c, exchange *x, unsigned taken) {
     char message[160];
     const char *param = context_read_query(x, taken, c->text, message, sizeof message);
-    if (param) reply_fail(x, 400, "request.field", param, "%s", message);
+    if (param && *message)
+        reply_fail(x, 400, "request.field", param, "%s", message);
+    else if (param)
+        reply_fail(x, 503, "memory.exhausted", NULL, "no memory for the query");
     return !param;
 }
 
@@ -155,7 +158,10 @@ static void parse_body(call *c, exchange *x) {
         strbuf_add(&b, x->body.p, x->body.n);
         strbuf_puts(&b, "}");
     }
-    fields_parse(&c->f, exchange_header(x, "content-type"), list ? (str){b.p ? b.p : "", b.n} : x->body);
+    const bool lost = list && b.failed;
+    str body = list ? (str){b.p, b.n} : x->body;
+    fields_parse(&c->f, exchange_header(x, "content-type"), lost ? str_of("{}") : body);
+    if (lost) fields_no_memory(&c->f, "the body");
     strbuf_free(&b);
     c->f.x = x;
     c->f.app = c->app;

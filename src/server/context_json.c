@@ -132,6 +132,7 @@ const char *context_read_query(const exchange *x, unsigned taken, strbuf *text, 
         if (bad) return bad;
         if (!exchange_query(x, params[p].name, &text[p]) || text[p].failed) {
             snprintf(message, size, "%s is no well-formed text", params[p].name);
+            if (text[p].failed) *message = 0;
             return params[p].name;
         }
         if (!check(p, &text[p], message, size)) return params[p].name;

@@ -23,7 +23,7 @@ typedef enum { /* parameters of queries */
 enum { CONTEXT_FILTERS = 1 << CONTEXT_CONVERSATION | 1 << CONTEXT_ROLE | 1 << CONTEXT_SINCE | 1 << CONTEXT_UNTIL };
 
 /* Reads the query into text[N_CONTEXT_PARAMS], each checked. `taken`: bits of those the route takes, others are refused. NULL: it
- * is good; else the parameter's name, and *message says what is wrong with it. */
+ * is good; else the parameter's name, and *message says what is wrong with it, or is empty: no memory. */
 const char *context_read_query(const exchange *x, unsigned taken, strbuf *text, char *message, size_t size);
 int64_t context_number(const char *text); /* of one that was checked; "true" and "false" are 1 and 0. -1: it is none */
 /* Microseconds since 1970 of "2026-11-21", "2026-11-21T10:20:30.5Z" (UTC) or seconds since 1970. 0: it is no such time. */
