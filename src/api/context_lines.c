@@ -226,7 +226,8 @@ static status read_lines(import *p, const char *lines, size_t n, size_t *number,
         at += line.n + 1;
         ++*number;
         while (line.n && strchr(" \t\r", line.p[line.n - 1])) line.n--;
-        if (line.n) s = read_line(p, line, e);
+        if (!line.n && at >= n) break; /* the last line's end */
+        s = read_line(p, line, e);
     }
     if (s) return s;
     if (p->n_known) qsort(p->known, p->n_known, sizeof *p->known, by_id);

@@ -28,6 +28,7 @@ enum { /* commands, as bits */
        CMD_DOCTOR = 1 << 15,
        CMD_VERIFY = 1 << 16,
        CMD_EMBED = 1 << 17,
+       CMD_CONTEXT = 1 << 20, /* its model may be left out */
        CMD_MODEL = CMD_GENERATE | CMD_CHAT | CMD_LOGITS | CMD_TOKENIZE | CMD_DETOKENIZE | CMD_INSPECT | CMD_PLAN |
                    CMD_BENCH | CMD_SERVE | CMD_VERIFY | CMD_EMBED,
        CMD_ENGINE = CMD_GENERATE | CMD_CHAT | CMD_LOGITS | CMD_PLAN | CMD_BENCH | CMD_SERVE | CMD_VERIFY | CMD_EMBED,
@@ -45,9 +46,13 @@ typedef struct {
 typedef struct {
     unsigned command;
     const char *operand; /* what stood without a dash: the model, a shell's name, a request's id */
+    const char *second;  /* what stood behind it: of a command that takes two */
+    const char *context_db, *conversation, *role, *metadata_json, *mode, *since, *until; /* context; serve, chat */
+    int64_t k, expand, limit, after;
+    bool newest;
     const char *model, *prompt, *file, *output, *tokens, *tokens_file, *device, *cache_k, *cache_v, *format;
     const char *gpu_layers, *split_mode, *tensor_split, *main_gpu, *verify;
-    const char *pooling, *context_db, *context_model, *conversation;
+    const char *pooling, *context_model;
     const char *log_level, *log_format, *log_file;
     const char *bench_p, *bench_n, *bench_d, *bench_t; /* lists */
     int64_t max_tokens, context, batch, ubatch, threads, parallel, seed, repeats;

@@ -62,6 +62,7 @@ int cmd_completion(const args *a);
 int cmd_chat(const args *a);
 int cmd_status(const args *a);
 int cmd_cancel(const args *a);
+int cmd_context(const args *a);
 int cmd_serve(const args *a);
 int cmd_embed(const args *a);
 

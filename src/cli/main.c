@@ -24,6 +24,8 @@ const cli_command cli_commands[] = {
      "whether a device computes this model as the CPU does"},
     {"status", CMD_STATUS, cmd_status, "status ID [--host URL]", "what became of a request of a running server"},
     {"cancel", CMD_CANCEL, cmd_cancel, "cancel ID [--host URL]", "end a request of a running server"},
+    {"context", CMD_CONTEXT, cmd_context, "context add [TEXT]|search QUERY|list|clear|import [FILE]|export [options]",
+     "messages kept and found again"},
     {"completion", CMD_COMPLETION, cmd_completion, "completion bash|zsh|fish", "a completion script for your shell"},
     {0},
 };
@@ -53,7 +55,7 @@ static const cli_command *find_command(const char *name) {
     return NULL;
 }
 
-static const char *const planned[] = {"perplexity", "models", "quantize", "verify", "context", "convert"};
+static const char *const planned[] = {"perplexity", "models", "quantize", "verify", "convert"};
 
 static int unknown(const char *name) {
     for (size_t i = 0; i < sizeof planned / sizeof *planned; i++)

@@ -9,14 +9,14 @@
 #ifndef ROCMFORGE_CONTEXT_HNSW_H
 #define ROCMFORGE_CONTEXT_HNSW_H
 
-#include "base/err.h"
-
 #include <stddef.h>
 #include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+#include "base/err.h"
 
 typedef struct hnsw hnsw;
 typedef float (*hnsw_dot)(const float *a, const float *b, size_t n);

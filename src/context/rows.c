@@ -58,6 +58,14 @@ static status find_last(sql_conn *c, const char *conversation, last_message *out
     return sql_end(&q, e);
 }
 
+/* FTS5's own triggers are not to be had: a schema is not trusted to call virtual tables (TRUSTED_SCHEMA). */
+static status add_words(sql_conn *c, int64_t id, const context_message *m, err *e) {
+    sql_query q = sql_ask(c, "INSERT INTO words(rowid, text) VALUES (?1, ?2)");
+    sql_int(&q, 1, id);
+    sql_text(&q, 2, (str){m->text, m->n_text});
+    return sql_done(&q, e);
+}
+
 status rows_add(sql_conn *c, const context_message *m, int64_t *id, err *e) {
     last_message last;
     status s = find_last(c, m->conversation, &last, e);
@@ -73,7 +81,8 @@ status rows_add(sql_conn *c, const context_message *m, int64_t *id, err *e) {
     s = sql_done(&q, e);
     if (s) return s;
     *id = sqlite3_last_insert_rowid(c->db);
-    if (last.id) s = rows_link(c, *id, "follows", last.id, e);
+    s = add_words(c, *id, m, e);
+    if (!s && last.id) s = rows_link(c, *id, "follows", last.id, e);
     for (size_t i = 0; !s && i < m->n_edges; i++) s = rows_link(c, *id, m->edges[i].name, m->edges[i].to, e);
     return s;
 }
@@ -191,7 +200,13 @@ static status bridge(sql_conn *c, int64_t id, err *e) {
 }
 
 status rows_delete(sql_conn *c, int64_t id, bool *existed, err *e) {
+    *existed = false;
     status s = bridge(c, id, e);
+    if (s) return s;
+    sql_query words = sql_ask(c, "INSERT INTO words(words, rowid, text) SELECT 'delete', id, text FROM message"
+                                 " WHERE id = ?1");
+    sql_int(&words, 1, id);
+    s = sql_done(&words, e);
     if (s) return s;
     sql_query q = sql_ask(c, "DELETE FROM message WHERE id = ?1");
     sql_int(&q, 1, id);
@@ -200,16 +215,32 @@ status rows_delete(sql_conn *c, int64_t id, bool *existed, err *e) {
     return s || !*existed ? s : trim_gone(c, e);
 }
 
+static status clear_one(sql_conn *c, const char *conversation, int64_t *n, err *e) {
+    sql_query words = sql_ask(c, "INSERT INTO words(words, rowid, text) SELECT 'delete', id, text FROM message"
+                                 " WHERE conversation = ?1");
+    sql_text(&words, 1, str_of(conversation));
+    status s = sql_done(&words, e);
+    if (s) return s;
+    sql_query q = sql_ask(c, "DELETE FROM message WHERE conversation = ?1");
+    sql_text(&q, 1, str_of(conversation));
+    s = sql_done(&q, e);
+    if (!s) *n = sqlite3_changes64(c->db);
+    return s ? s : trim_gone(c, e);
+}
+
 /* After everything went, nobody's index goes on: the deletions are one gap (vectors.h). */
-static status clear_all(sql_conn *c, err *e) {
-    return sql_exec(c, "DELETE FROM gone; DELETE FROM model; INSERT INTO gone(message) VALUES (0)", e);
+static status clear_all(sql_conn *c, int64_t *n, err *e) {
+    sql_query q = sql_ask(c, "DELETE FROM message");
+    status s = sql_done(&q, e);
+    if (s) return s;
+    *n = sqlite3_changes64(c->db);
+    return sql_exec(c,
+                    "INSERT INTO words(words) VALUES ('delete-all'); DELETE FROM gone; DELETE FROM model;"
+                    " INSERT INTO gone(message) VALUES (0)",
+                    e);
 }
 
 status rows_clear(sql_conn *c, const char *conversation, int64_t *n, err *e) {
-    sql_query q =
-        conversation ? sql_ask(c, "DELETE FROM message WHERE conversation = ?1") : sql_ask(c, "DELETE FROM message");
-    if (conversation) sql_text(&q, 1, str_of(conversation));
-    status s = sql_done(&q, e);
-    *n = s ? 0 : sqlite3_changes64(c->db);
-    return s ? s : conversation ? trim_gone(c, e) : clear_all(c, e);
+    *n = 0;
+    return conversation ? clear_one(c, conversation, n, e) : clear_all(c, n, e);
 }

@@ -23,10 +23,6 @@ static const char *const objects[] = {
     "CREATE TRIGGER vector_gone AFTER DELETE ON vector BEGIN INSERT INTO gone(message) VALUES (old.message); END",
     "CREATE VIRTUAL TABLE words USING fts5(text, content='message', content_rowid='id', tokenize='unicode61"
     " remove_diacritics 2')",
-    "CREATE TRIGGER words_in AFTER INSERT ON message BEGIN INSERT INTO words(rowid, text) VALUES (new.id, new.text);"
-    " END",
-    "CREATE TRIGGER words_out AFTER DELETE ON message BEGIN INSERT INTO words(words, rowid, text) VALUES ('delete',"
-    " old.id, old.text); END",
 };
 enum { N_OBJECTS = sizeof objects / sizeof *objects };
 

@@ -357,9 +357,7 @@ status store_commit(store *s, sql_conn *c, status so_far, err *e) {
 status store_wipe(store *s, bool all, err *e) {
     pthread_mutex_lock(&s->write_lock);
     sql_conn *c = &s->writer;
-    status st = sql_exec(
-        c, all ? "INSERT INTO words(words) VALUES ('rebuild'); VACUUM" : "INSERT INTO words(words) VALUES ('optimize')",
-        e);
+    status st = sql_exec(c, all ? "VACUUM" : "INSERT INTO words(words) VALUES ('optimize')", e);
     int64_t busy = 0;
     if (!st && s->path) st = pragma(c, "PRAGMA wal_checkpoint(TRUNCATE)", &busy, e);
     if (!st && busy)

@@ -2,7 +2,7 @@
  *
  *   message   id, conversation, seq, role, time_us, text, metadata    ids ascend and are never used again
  *   edge      source, name, target                                    "follows" leads back along a conversation
- *   words     full text of message, kept by triggers (FTS5)
+ *   words     full text of message (FTS5), kept by rows.c
  *   model     id, identity, n_embd                                    who computed a vector
  *   vector    id, model, message, data (f32, of length 1)             ids ascend: an index knows up to which it came
  *   gone      n, message                                              whose vectors were deleted, for an index to learn
