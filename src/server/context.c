@@ -97,7 +97,7 @@ static int64_t number(const call *c, context_param p, int64_t otherwise) {
     return c->text[p].n ? context_number(c->text[p].p) : otherwise;
 }
 
-static int64_t moment(const call *c, context_param p) { return c->text[p].n ? context_time(c->text[p].p) : 0; }
+static int64_t moment(const call *c, context_param p) { return c->text[p].n ? context_instant(c->text[p].p) : 0; }
 
 /* --- GET /context/search ---------------------------------------------------------------------------------------------- */
 

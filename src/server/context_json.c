@@ -41,7 +41,7 @@ int64_t context_number(const char *text) {
 }
 
 /* Seconds since 1970, or a date and maybe a time of it in UTC. */
-int64_t context_time(const char *text) {
+int64_t context_instant(const char *text) {
     struct tm t = {0};
     char *end;
     double seconds = strtod(text, &end), fraction = 0;
@@ -90,7 +90,7 @@ static bool check(context_param p, const strbuf *v, char *message, size_t size) 
         return n >= lo && n <= hi;
     case TIME:
         snprintf(message, size, "%s must be seconds since 1970, or a time as 2026-11-21T10:20:30Z", name);
-        return strlen(text) == v->n && v->n < 40 && context_time(text) > 0;
+        return strlen(text) == v->n && v->n < 40 && context_instant(text) > 0;
     default:
         snprintf(message, size, "%s must be one of:%.60s", name, params[p].choices);
         return strlen(text) == v->n && is_choice(params[p].choices, text);
@@ -177,7 +177,7 @@ static int64_t time_of(const reader *r) {
     const json_t *v = value_of(r, "timestamp");
     if (!v) return 0;
     const double s = json_number_value(v);
-    const int64_t us = json_is_string(v)   ? context_time(json_string_value(v))
+    const int64_t us = json_is_string(v)   ? context_instant(json_string_value(v))
                        : s > 0 && s < 1e11 ? (int64_t)llround(s * 1e6)
                                            : 0;
     if (us <= 0) bad(r, "timestamp", "must be seconds since 1970, or a time as 2026-11-21T10:20:30Z");

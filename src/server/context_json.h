@@ -27,7 +27,7 @@ enum { CONTEXT_FILTERS = 1 << CONTEXT_CONVERSATION | 1 << CONTEXT_ROLE | 1 << CO
 const char *context_read_query(const exchange *x, unsigned taken, strbuf *text, char *message, size_t size);
 int64_t context_number(const char *text); /* of one that was checked; "true" and "false" are 1 and 0. -1: it is none */
 /* Microseconds since 1970 of "2026-11-21", "2026-11-21T10:20:30.5Z" (UTC) or seconds since 1970. 0: it is no such time. */
-int64_t context_time(const char *text);
+int64_t context_instant(const char *text);
 rf_context_mode context_mode(const char *text); /* NULL: AUTO; checked before */
 
 /* One message of a body: `v` is `messages[i]` (in_list), or the body itself. Fills *m, which borrows its texts from v; its metadata
