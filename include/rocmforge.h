@@ -282,8 +282,11 @@ typedef struct rf_context rf_context;
 typedef struct {       /* {0}: defaults */
     rf_engine *engine; /* computes embeddings; borrowed, closed after the context. NULL: search is by words alone */
     bool read_only;    /* context.read_only for whatever would write; the file must exist */
-    bool no_index;     /* neither load nor build an index: every search is exact. For who asks once and goes */
-    uint32_t busy_ms;  /* how long to wait for another process; 0: 5000 */
+    /* A text longer than the engine's context gets the vector of its beginning, instead of request.context_length; its words are
+     * all found */
+    bool cut_long;
+    bool no_index;    /* neither load nor build an index: every search is exact. For who asks once and goes */
+    uint32_t busy_ms; /* how long to wait for another process; 0: 5000 */
     /* What was repaired, put aside or built again, one line each; from any thread. NULL: it is only logged */
     void (*notice)(void *user, const char *line);
     void *user;

@@ -45,7 +45,7 @@ int cli_store_open(cli_store *s, const args *a, rf_model *m, rf_engine *g) {
         if (rc) return rc;
         embeds = s->g;
     }
-    const rf_context_options o = {.engine = embeds, .notice = on_notice};
+    const rf_context_options o = {.engine = embeds, .cut_long = true, .notice = on_notice};
     if (!rf_context_open(&s->c, a->context_db, &o, &e)) return cli_fail(&e);
     rf_context_counts n;
     if (!rf_context_stats(s->c, &n, &e)) return cli_fail(&e);

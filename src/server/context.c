@@ -1,5 +1,6 @@
 #include "server/context.h"
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "server/context_json.h"
 
@@ -98,6 +99,44 @@ static int64_t number(const call *c, context_param p, int64_t otherwise) {
 }
 
 static int64_t moment(const call *c, context_param p) { return c->text[p].n ? context_instant(c->text[p].p) : 0; }
+
+/* --- vectors that are missing ------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    app *app;
+    bool more;
+    rf_error error; /* code empty: none */
+} catch_up;
+
+static void embed_some(void *user) {
+    enum { AT_ONCE = 32 };
+    catch_up *u = user;
+    rf_context_counts counts;
+    size_t n = 0;
+    bool ok = rf_context_stats(u->app->opt->context, &counts, &u->error);
+    if (ok && counts.n_unembedded) ok = rf_context_embed(u->app->opt->context, AT_ONCE, &n, &u->error);
+    u->more = ok && n == AT_ONCE;
+}
+
+/* What cannot be embedded now stays as it is: found by its words, and counted by /context/stats. */
+static void embedded_some(void *user, exchange *x) {
+    (void)x;
+    catch_up *u = user;
+    if (u->error.code[0])
+        log_event(LOG_WARN, "server", "messages without a vector stay so",
+                  (log_field[]){log_s("code", u->error.code), log_s("message", u->error.message), {0}});
+    if (!u->more || u->app->draining ||
+        !workers_run(u->app->workers, NULL, &(worker_task){.run = embed_some, .done = embedded_some, .user = u}))
+        mem_free(u);
+}
+
+void context_catch_up(app *a) {
+    catch_up *u = mem_zalloc(sizeof *u);
+    if (!u) return;
+    u->app = a;
+    if (!workers_run(a->workers, NULL, &(worker_task){.run = embed_some, .done = embedded_some, .user = u}))
+        mem_free(u);
+}
 
 /* --- GET /context/search ---------------------------------------------------------------------------------------------- */
 

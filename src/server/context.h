@@ -10,6 +10,8 @@ enum { CONTEXT_WAITING = 1000, CONTEXT_THREADS = 8 }; /* embeddings of so many t
 
 /* Runs a task on them, or replies 429. */
 bool context_run(app *a, exchange *x, const worker_task *t);
+/* Computes the vectors of messages that were kept without the model, a few at a time, while the server runs. */
+void context_catch_up(app *a);
 /* false: it replied 404, naming the option. */
 bool context_is_there(app *a, exchange *x);
 

@@ -352,6 +352,7 @@ bool server_run(const server_options *opt, rf_model *m, rf_engine *g, void (*rea
         write_address(s, address, sizeof address);
         if (ready) ready(user, address);
         notify_systemd("READY=1");
+        if (opt->context) context_catch_up(&s->app);
         log_event(log_start_level(), "server", "listening",
                   (log_field[]){log_s("address", address),
                                 log_s("model", s->model_name),

@@ -199,7 +199,7 @@ def test_statuses(contexts):
         check_error(contexts.get(f"/context/messages/{id_}"), "/context", 404, "request.not_found")
     check_error(contexts.get("/context/messages/1?all=true"), "/context", 400, "request.field", "all")
     metrics = contexts.get("/metrics").text
-    assert 'rocmforge_http_responses_total{route="/context/messages",status="415"} 1' in metrics
+    assert 'rocmforge_http_responses_total{route="/context/messages",status="400"}' in metrics
     assert "/context/search" in contexts.get("/").text
 
 
@@ -386,3 +386,24 @@ def test_a_client_that_leaves_takes_nothing_with_it(context, embedder):
     total = good(s.get("/context/stats"))
     assert total["messages"] % 20 == 1 and total["vectors"] == total["messages"]  # each list whole, or not at all
     s.check()
+
+
+def test_long_messages_are_kept_and_found(context, embedder):
+    """Longer than the model that embeds reads: the vector is of the beginning, every word is found."""
+    s = context("--context-model", embedder)
+    long = "the hot word " * 600 + "zebra"
+    id_ = keep(s, long)
+    stats = good(s.get("/context/stats"))
+    assert stats["vectors"] == 1 and texts(find(s, "zebra", mode="words")) == [long]
+    assert find(s, long + " and more", mode="vector", k=1)["messages"][0]["id"] == id_
+
+
+def test_messages_kept_without_the_model_get_their_vectors(serve, tmp_path, embedder):
+    db = tmp_path / "later.db"
+    s = serve("-c", 256, "--context", db)
+    good(s.post("/context/messages", [{"text": f"word {i}"} for i in range(100)]))
+    s.end()
+    s = serve("-c", 256, "--context", db, "--context-model", embedder)
+    s.wait_until(lambda: good(s.get("/context/stats"))["without_vector"] == 0, "every vector")
+    assert good(s.get("/context/stats"))["vectors"] == 100
+    assert find(s, "word 77", mode="vector", k=1)["messages"][0]["text"] == "word 77"
