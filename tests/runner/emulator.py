@@ -8,7 +8,7 @@ import sys
 from stages import Counts
 
 ARCHS = ("gfx1100", "gfx1201", "gfx942")
-PROGRAMS = ("attention", "linear_mat", "sample", "quantize", "rows", "moe", "linear_vec")
+PROGRAMS = ("attention", "linear_mat", "sample", "quantize", "rows", "moe", "recurrent", "linear_vec")
 # Not among them: only shapes with a quantised cache differ: on gfx1100 ds_load_u16_d16 after ds_load_u16_d16_hi loses the upper
 # half, which the ISA guide says is preserved. attention_split, which has that pair, differs there; that this is all is not yet shown.
 CANNOT = {  # the emulator's faults: what it cannot run, and why
