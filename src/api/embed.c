@@ -59,12 +59,10 @@ static status join_text(token_list *to, const tokenizer *t, str text, err *e) {
 static status join_plain(token_list *to, const rf_model *m, str query, str text, err *e) {
     const tokenizer_info *i = tokenizer_get_info(m->text);
     token_id eos = i->eos != TOKEN_NONE ? i->eos : i->sep;
-    bool add_sep = false;
-    status s = gguf_get_bool(m->file, "tokenizer.ggml.add_sep_token", &add_sep, e);
-    if (!s) s = join_id(to, i->add_bos, i->bos, e);
+    status s = join_id(to, i->add_bos, i->bos, e);
     if (!s) s = join_text(to, m->text, query, e);
     if (!s) s = join_id(to, i->add_eos, eos, e);
-    if (!s) s = join_id(to, add_sep, i->sep, e);
+    if (!s) s = join_id(to, i->add_sep, i->sep, e);
     if (!s) s = join_text(to, m->text, text, e);
     return s ? s : join_id(to, i->add_eos, eos, e);
 }
