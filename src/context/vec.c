@@ -4,15 +4,21 @@
 #include "context/vec_dot.h"
 
 #include <math.h>
+#include <stdatomic.h>
 
 float vec_dot_base(const float *a, const float *b, size_t n) { return dot_body(a, b, n); }
 
+/* Asked once: CPUID costs microseconds in a virtual machine. */
 vec_dot_fn vec_dot_best(void) {
+    static _Atomic(vec_dot_fn) best;
+    vec_dot_fn f = atomic_load_explicit(&best, memory_order_relaxed);
+    if (f) return f;
+    f = vec_dot_base;
 #ifdef __x86_64__
-    return cpu_tier_best() >= TIER_AVX2 ? vec_dot_avx2 : vec_dot_base;
-#else
-    return vec_dot_base;
+    if (cpu_tier_best() >= TIER_AVX2) f = vec_dot_avx2;
 #endif
+    atomic_store_explicit(&best, f, memory_order_relaxed);
+    return f;
 }
 
 bool vec_normalise(float *y, const float *x, size_t n) {
