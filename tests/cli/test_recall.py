@@ -35,7 +35,7 @@ def test_recall_only_when_asked(chat, rocmforge_json, smollm2):
     assert without["text"] == plain["text"] and without["prompt_tokens"] == plain["prompt_tokens"] and "context" not in plain
     told = chat("Where is the tower?", "--recall", 5)
     assert 1 in told["context"]["ids"] and 3 not in told["context"]["ids"] and told["context"]["mode"] == "words"  # 3: the question itself
-    assert told["prompt_tokens"] - plain["prompt_tokens"] >= told["context"]["tokens"] - 1
+    assert told["prompt_tokens"] > told["context"]["tokens"] > 20
     assert chat("Where is the tower?", "--recall", 3, "--conversation", "other")["context"]["ids"] == []
     assert chat("Where is the tower?", "--recall", 3, "--recall-tokens", 8)["context"]["messages"] == 0
 
