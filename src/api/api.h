@@ -51,7 +51,8 @@ typedef struct {
     exec_options exec;
     sched_options sched;    /* disk is for the engine to set */
     kv_disk_options folder; /* dir NULL: none; a borrowed string. identity is for the engine to set */
-    uint32_t context, parallel, threads;
+    uint32_t context, parallel, threads, ubatch; /* ubatch: as asked for, exec.max_tok is what became of it */
+    bool whole;                                  /* an encoder: each prompt in one step */
     int tier;
     bool fixed_cache; /* its size was given, and does not follow from the context */
     bool may_shrink;  /* it may be smaller than asked for, where that does not fit */
@@ -65,8 +66,11 @@ typedef struct {
     char warning[200];  /* what became other than asked for; empty: nothing */
 } api_shape;
 
-enum { CONTEXT_DEFAULT_MOST = 8192 };
+enum { CONTEXT_DEFAULT_MOST = 8192, UBATCH_MOST = 16384 };
 uint32_t api_page_tokens(uint32_t context); /* the page size for this context */
+/* Pages of all contexts; an encoder needs no more than a step can hold, since every prompt is done after its step. */
+uint64_t api_cache_pages(const api_shape *s);
+void api_size_step(api_shape *s, uint32_t rows); /* exec.max_tok and max_out, for s->context */
 
 /* Checks the options against the model. ERR_RANGE, ERR_USAGE, ERR_UNSUPPORTED, ERR_CPU_TIER. */
 status api_shape_make(api_shape *s, const rf_model *m, const rf_engine_options *opt, err *e);

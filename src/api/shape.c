@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CONTEXT_MOST = 1 << 24, PARALLEL_MOST = 4096, UBATCH_DEFAULT = 512, UBATCH_MOST = 16384 };
+enum { CONTEXT_MOST = 1 << 24, PARALLEL_MOST = 4096, UBATCH_DEFAULT = 512 };
 
 uint32_t api_page_tokens(uint32_t context) { return context < 1024 ? 16 : context < 4096 ? 32 : 64; }
 
@@ -114,6 +114,22 @@ static uint64_t pages_for(uint32_t tokens, uint32_t page_tokens) {
     return ((uint64_t)tokens + page_tokens - 1) / page_tokens;
 }
 
+uint64_t api_cache_pages(const api_shape *s) {
+    uint64_t n = pages_for(s->context, s->exec.page_tokens) * s->parallel;
+    uint32_t step = s->ubatch > s->context ? s->ubatch : s->context;
+    uint64_t most = pages_for(step, s->exec.page_tokens) + s->parallel;
+    return s->whole && n > most ? most : n;
+}
+
+void api_size_step(api_shape *s, uint32_t rows) {
+    uint64_t tokens = (uint64_t)s->context * s->parallel;
+    exec_options *x = &s->exec;
+    x->max_tok = s->ubatch < tokens ? s->ubatch : (uint32_t)tokens;
+    if (x->max_tok < s->parallel) x->max_tok = s->parallel;
+    if (s->whole && x->max_tok < s->context) x->max_tok = s->context;
+    x->max_out = rows < x->max_tok && !s->whole ? rows : x->max_tok; /* of an encoder's rows each may be wanted */
+}
+
 /* Bytes of one page of this model. */
 static status page_bytes(size_t *out, const rf_model *m, const exec_options *x, err *e) {
     kv_layout l = {.n_layers = m->info.n_kv_layers, .page_tokens = x->page_tokens, .n_pages = 1};
@@ -161,7 +177,7 @@ static status size_cache(api_shape *s, const rf_model *m, const rf_engine_option
     else if (opt->kv_tokens)
         n = pages_for(opt->kv_tokens, x->page_tokens);
     else
-        n = pages_for(s->context, x->page_tokens) * s->parallel;
+        n = api_cache_pages(s);
     if (rc) return rc;
     if (n > UINT32_MAX) return fail(e, ERR_RANGE, "a cache of %llu pages", (unsigned long long)n);
     x->n_pages = (uint32_t)n;
@@ -218,12 +234,13 @@ static status settle_folder(api_shape *s, const rf_model *m, const rf_engine_opt
 static status settle(api_shape *s, const rf_model *m, const rf_engine_options *opt, err *e) {
     uint32_t train = m->info.context_train,
              fallback = train && train < CONTEXT_DEFAULT_MOST ? train : CONTEXT_DEFAULT_MOST;
-    uint32_t ubatch = 0, rows = 0;
+    uint32_t rows = 0;
+    s->whole = m->info.encoder;
     exec_options *x = &s->exec;
     status rc = ranged(&s->context, opt->context, fallback, CONTEXT_MOST, "context", e);
     if (!rc) rc = check_positions(s, m, e);
     if (!rc) rc = ranged(&s->parallel, opt->parallel, 1, PARALLEL_MOST, "parallel", e);
-    if (!rc) rc = ranged(&ubatch, opt->ubatch, UBATCH_DEFAULT, UBATCH_MOST, "ubatch", e);
+    if (!rc) rc = ranged(&s->ubatch, opt->ubatch, UBATCH_DEFAULT, UBATCH_MOST, "ubatch", e);
     if (!rc) rc = ranged(&rows, opt->logits_rows, s->parallel, UBATCH_MOST, "logits rows", e);
     if (!rc) rc = ranged(&s->threads, opt->threads, cpu_default_threads(), POOL_MAX_THREADS, "threads", e);
     const quant_type type = m->info.encoder ? QUANT_F32 : QUANT_F16;
@@ -236,12 +253,7 @@ static status settle(api_shape *s, const rf_model *m, const rf_engine_options *o
     if (!rc) rc = choose_device(s, m, opt->device, e);
     if (!rc) rc = api_split_make(s, m, opt, e);
     if (rc) return rc;
-    uint64_t tokens = (uint64_t)s->context * s->parallel;
-    x->max_tok = ubatch < tokens ? ubatch : (uint32_t)tokens;
-    if (x->max_tok < s->parallel) x->max_tok = s->parallel;
-    if (m->info.encoder && x->max_tok < s->context) x->max_tok = s->context; /* each prompt in one step, all its rows */
-    if (m->info.encoder) rows = x->max_tok;
-    x->max_out = rows < x->max_tok ? rows : x->max_tok;
+    api_size_step(s, rows);
     x->passes = PASS_ALL;
     x->hidden = true; /* rows of one d_model: next to nothing */
     return OK;

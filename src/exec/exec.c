@@ -372,6 +372,7 @@ status exec_dump_graph(const gguf *g, unsigned passes, strbuf *out, err *e) {
     status s = model_info_read(&m, g, e);
     if (s) return s;
     graph_init(&gr, e);
+    gr.keep_hidden = m.encoder; /* with what its rank head makes of them */
     s = model_build(&gr, &m, g, e);
     graph_stat stats[GRAPH_MAX_STATS];
     uint32_t n_stats = 0;

@@ -2,9 +2,10 @@
 
 The exact result is the same weights decoded to F32 and run by the oracle. F32 weights: no embedding further from it than 1e-5
 (cosine distance), no score further than 2e-3; the oracle computes GELU by the tanh form and a table of half floats, we the
-exact one where a model was trained with it. Other types: our mean distance is at most 1.1 times the oracle's own, where that
-is above the bound of F32. Bits do not depend on the batch, the steps, threads and tier.
+exact one where a model was trained with it. Other types: over 60 prompts our mean distance is at most 1.1 times the oracle's
+own (1.3 for scores, single numbers that scatter more), or below the bound of F32. Bits do not depend on the batch, the steps, threads and tier.
 """
+import json
 import os
 import pathlib
 import subprocess
@@ -75,17 +76,17 @@ def test_tiny(name, type_name, tmp_path):
         path = tiny_encoders.make(tmp_path / "tiny.gguf", name, type_name, seed)
         exact_path = path if type_name == "F32" else tiny_models.decode_to_f32(path, tmp_path / "exact.gguf")
         with oracle.Model(path) as model, oracle.Model(exact_path) as exact_model:
-            prompts = prompts_of(model.n_vocab, seed)
+            prompts = prompts_of(model.n_vocab, seed, LENGTHS if type_name == "F32" else range(2, 62))
             x = ours(path, prompts, tmp_path)
             assert np.isfinite(x).all()
             exact = exact_model.embeddings(prompts, width=x.shape[1])
             mine.append(distance(x, exact, scores))
             theirs.append(distance(model.embeddings(prompts, width=x.shape[1]), exact, scores))
     mine, theirs = np.concatenate(mine), np.concatenate(theirs)
-    if type_name == "F32" or theirs.mean() < bound:
+    if type_name == "F32":
         assert mine.max() <= bound, mine
-    else:
-        assert mine.mean() <= 1.1 * theirs.mean(), (mine, theirs)
+    assert mine.mean() <= max((1.3 if scores else 1.1) * theirs.mean(), bound), f"mean {mine.mean():.2e}, the oracle's {theirs.mean():.2e}"
+    print(f"{name} {type_name}: mean {mine.mean():.2e}, the oracle's {theirs.mean():.2e}")
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
@@ -168,12 +169,26 @@ def test_refused(tmp_path):
     assert not (tmp_path / "x").exists()
 
 
+def test_plan(tmp_path):
+    """An encoder's step holds a whole context, its cache no more than a step; the largest context is one it has positions for."""
+    path = tiny_encoders.make(tmp_path / "tiny.gguf", "jina-bert-v2")
+    plan = json.loads(run(["plan", path, "--json", "--parallel", "64", "-ub", "100"]).stdout)
+    assert plan["context"] == plan["ubatch"] == 1024 and plan["cache_type_k"] == "F32" and plan["fits"]
+    assert plan["largest_context"] == 1024 and plan["kv_tokens"] == 1024 + 64 * plan["page_tokens"]
+    layer = 2 * 256 * 4 * plan["kv_tokens"]  # keys and values of one layer: the others use its place after it
+    assert layer <= plan["bytes"]["kv"] < 1.2 * layer
+    small = json.loads(run(["plan", path, "--json", "-c", "64"]).stdout)
+    assert small["ubatch"] == 64 and small["bytes"]["activations"] < plan["bytes"]["activations"] / 8
+    r = run(["plan", tiny_encoders.make(tmp_path / "bert.gguf", "bert"), "-c", "513"])
+    assert r.returncode == 2 and b"512" in r.stderr
+
+
 def test_inspect(tmp_path):
     path = tiny_encoders.make(tmp_path / "tiny.gguf", "bert_rank_3")
     text = run(["inspect", path]).stdout.decode()
     assert "an encoder, pooling rank" in text
     graph = run(["inspect", path, "--graph"]).stdout.decode()
-    assert "ahead all" in graph and "gelu_erf" in graph and "scores" in graph
+    assert "ahead all" in graph and "gelu_erf" in graph and " scores %" in graph
     assert '"n_scores":3' in run(["inspect", path, "--json"]).stdout.decode().replace(" ", "")
 
 
