@@ -10,6 +10,7 @@ extern "C" {
 #include <new>
 #include <type_traits>
 #include <vector>
+#include <xxhash.h>
 
 namespace {
 
@@ -145,8 +146,8 @@ extern "C" status hnsw_search(hnsw *h, const float *vector, size_t k, size_t ef,
     return failed(e, x.what());
 }
 
-/* --- as bytes: u32 count, entry, top level; for each node u64 label, u32 level (and deleted, the highest bit), then for each
- * of its levels u32 count and so many u32 links ------------------------------------------------------------------------------ */
+/* --- as bytes: u32 count, entry, top level; for each node u64 label, u32 level (and deleted, the highest bit), u32 checksum of
+ * its vector, then for each of its levels u32 count and so many u32 links ----------------------- */
 namespace {
 
 const uint32_t DELETED = 1u << 31;
@@ -181,13 +182,16 @@ struct Reader {
     }
 };
 
-bool read_node(hnsw *h, Reader *r, uint32_t i, const Head &head) {
+uint32_t sum_of(const float *v, size_t n) { return static_cast<uint32_t>(XXH3_64bits(v, n * sizeof *v)); }
+
+bool read_node(hnsw *h, Reader *r, uint32_t i, const Head &head, uint32_t *sum) {
     Graph *g = h->graph.get();
     char *node = g->data_level0_memory_ + i * g->size_data_per_element_;
     memset(node, 0, g->size_data_per_element_);
     uint64_t label;
     r->get(&label, sizeof label);
     uint32_t flags = r->u32(), level = flags & ~DELETED;
+    *sum = r->u32();
     if (r->bad || label == 0 || level > head.top || !g->label_lookup_.emplace(label, i).second) return false;
     g->setExternalLabel(i, label);
     h->gone.push_back((flags & DELETED) != 0);
@@ -234,17 +238,20 @@ void stand_in(hnsw *h, uint32_t i, const std::vector<bool> &known) {
     for (size_t j = 0; sum > 0 && j < h->n_embd; j++) mean[j] = static_cast<float>(mean[j] / std::sqrt(sum));
 }
 
-void fill_vectors(hnsw *h, const float *(*vector)(void *, uint64_t), void *user) {
+/* false: a vector is another than the graph was built of. */
+bool fill_vectors(hnsw *h, const std::vector<uint32_t> &sums, const float *(*vector)(void *, uint64_t), void *user) {
     Graph *g = h->graph.get();
     std::vector<bool> known(g->cur_element_count);
     for (uint32_t i = 0; i < g->cur_element_count; i++) {
         const float *v = vector(user, g->getExternalLabel(i));
         known[i] = v != nullptr;
+        if (v && sum_of(v, h->n_embd) != sums[i]) return false;
         if (v) memcpy(vector_of(g, i), v, h->n_embd * sizeof(float));
         if (!v && !h->gone[i]) h->gone[i] = true, h->n_gone++;
     }
     for (uint32_t i = 0; i < g->cur_element_count; i++)
         if (!known[i]) stand_in(h, i, known);
+    return true;
 }
 
 } // namespace
@@ -253,7 +260,7 @@ extern "C" size_t hnsw_saved_bytes(const hnsw *h) {
     const Graph *g = h->graph.get();
     size_t n = sizeof(Head);
     for (uint32_t i = 0; i < g->cur_element_count; i++) {
-        n += sizeof(uint64_t) + sizeof(uint32_t);
+        n += sizeof(uint64_t) + 2 * sizeof(uint32_t);
         for (uint32_t l = 0; l <= static_cast<uint32_t>(g->element_levels_[i]); l++)
             n += (1 + g->getListCount(links_at(g, i, l))) * sizeof(uint32_t);
     }
@@ -268,7 +275,8 @@ extern "C" status hnsw_save(const hnsw *h, bool (*write)(void *user, const void 
     for (uint32_t i = 0; ok && i < head.count; i++) {
         uint64_t label = g->getExternalLabel(i);
         uint32_t level = static_cast<uint32_t>(g->element_levels_[i]), flags = level | (h->gone[i] ? DELETED : 0);
-        ok = write(user, &label, sizeof label) && write(user, &flags, sizeof flags);
+        uint32_t sum = sum_of(vector_of(g, i), h->n_embd);
+        ok = write(user, &label, sizeof label) && write(user, &flags, sizeof flags) && write(user, &sum, sizeof sum);
         for (uint32_t l = 0; ok && l <= level; l++) {
             const uint32_t *list = links_at(g, i, l), n = g->getListCount(const_cast<uint32_t *>(list));
             ok = write(user, &n, sizeof n) && write(user, list + 1, n * sizeof n);
@@ -283,21 +291,23 @@ extern "C" status hnsw_load(hnsw **out, const void *bytes, size_t n_bytes, size_
     Reader r = {static_cast<const unsigned char *>(bytes), n_bytes};
     Head head;
     r.get(&head, sizeof head);
-    const size_t least = sizeof(uint64_t) + 2 * sizeof(uint32_t); /* of a node */
+    const size_t least = sizeof(uint64_t) + 3 * sizeof(uint32_t); /* of a node */
     if (r.bad || head.count == 0 || head.count > r.left / least || head.entry >= head.count || head.top > 64)
         return fail(e, ERR_RANGE, "the context store's index does not begin as one");
     auto h = make(n_embd, head.count + head.count / 4, dot);
     Graph *g = h->graph.get();
+    std::vector<uint32_t> sums(head.count);
     for (uint32_t i = 0; i < head.count; i++) {
         g->cur_element_count = i + 1;
-        if (!read_node(h.get(), &r, i, head))
+        if (!read_node(h.get(), &r, i, head, &sums[i]))
             return fail(e, ERR_RANGE, "the context store's index is no graph at node %u", i);
     }
     g->enterpoint_node_ = head.entry;
     g->maxlevel_ = static_cast<int>(head.top);
     if (r.left || g->element_levels_[head.entry] != g->maxlevel_ || !levels_agree(g))
         return fail(e, ERR_RANGE, "the context store's index is no graph");
-    fill_vectors(h.get(), vector, user);
+    if (!fill_vectors(h.get(), sums, vector, user))
+        return fail(e, ERR_RANGE, "the context store's index was built of other vectors");
     *out = h.release();
     return OK;
 } catch (const std::exception &x) {

@@ -39,10 +39,10 @@ typedef struct {
  * *n: how many; fewer than k also means that too many of the candidates are deleted. */
 MUST_CHECK status hnsw_search(hnsw *h, const float *vector, size_t k, size_t ef, hnsw_near *out, size_t *n, err *e);
 
-/* The graph without its vectors, as bytes: {labels, deleted, levels, links}. write returns false to stop. */
+/* The graph without its vectors, as bytes: labels, deleted, levels, links, a checksum of each vector. write returns false to stop. */
 MUST_CHECK status hnsw_save(const hnsw *h, bool (*write)(void *user, const void *p, size_t n), void *user, err *e);
 size_t hnsw_saved_bytes(const hnsw *h);
-/* The graph of such bytes, every link checked (ERR_RANGE: they are no graph). vector gives [n_embd] of a label or NULL: the
+/* The graph of such bytes, every link checked (ERR_RANGE: they are no graph, or one of other vectors). vector gives [n_embd] of a label or NULL: the
  * node is then deleted, and gets the mean of its neighbours' vectors, so that it still leads to them. */
 MUST_CHECK status hnsw_load(hnsw **out, const void *bytes, size_t n_bytes, size_t n_embd, hnsw_dot dot,
                             const float *(*vector)(void *user, uint64_t label), void *user, err *e);

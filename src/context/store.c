@@ -51,6 +51,20 @@ void store_notice(store *s, const char *fmt, ...) {
 
 /* --- connections ------------------------------------------------------------------------------------------------------ */
 
+/* Ends whatever transaction there is. The statement is made when the connection is, so that it needs no memory then. */
+static const char rollback[] = "ROLLBACK";
+
+static void undo(sql_conn *c) {
+    if (sqlite3_get_autocommit(c->db)) return; /* SQLite undid it itself */
+    sql_query q = sql_ask(c, rollback);
+    if (sql_done(&q, NULL)) sqlite3_exec(c->db, rollback, NULL, NULL, NULL);
+}
+
+static status begin(sql_conn *c, const char *how, err *e) {
+    undo(c);
+    return sql_exec(c, how, e);
+}
+
 static status configure(sql_conn *c, const store *s, bool writer, err *e) {
     sqlite3_extended_result_codes(c->db, 1);
     sqlite3_busy_timeout(c->db, (int)(s->opt.busy_ms ? s->opt.busy_ms : BUSY_MS));
@@ -67,7 +81,10 @@ static status configure(sql_conn *c, const store *s, bool writer, err *e) {
                          "PRAGMA secure_delete = ON; PRAGMA cell_size_check = ON; PRAGMA temp_store = MEMORY; "
                          "PRAGMA mmap_size = 0; PRAGMA cache_size = -8000; PRAGMA journal_size_limit = 67108864",
                          e);
-    return st || writer ? st : sql_exec(c, "PRAGMA query_only = ON", e);
+    if (!st && !writer) st = sql_exec(c, "PRAGMA query_only = ON", e);
+    sql_query q = sql_ask(c, rollback);
+    status kept = sql_end(&q, st ? NULL : e);
+    return st ? st : kept;
 }
 
 static status connect_file(sql_conn *c, const store *s, bool writer, err *e) {
@@ -127,7 +144,7 @@ static status bring_up(store *s, sql_conn *c, err *e) {
     st = recognise(c, &version, e);
     if (!st && version < SCHEMA_VERSION) st = schema_migrate(c, version, e);
     if (!st) st = sql_exec(c, "COMMIT", e);
-    if (st) sqlite3_exec(c->db, "ROLLBACK", NULL, NULL, NULL);
+    if (st) undo(c);
     return st;
 }
 
@@ -323,14 +340,14 @@ status store_read(store *s, sql_conn **out, err *e) {
         st = lend(s, out, e);
     }
     if (st) return st;
-    st = sql_exec(*out, "BEGIN", e);
+    st = begin(*out, "BEGIN", e);
     if (st && s->path) take_back(s, *out);
     if (st && !s->path) pthread_mutex_unlock(&s->write_lock);
     return st;
 }
 
 void store_read_end(store *s, sql_conn *c) {
-    sqlite3_exec(c->db, "ROLLBACK", NULL, NULL, NULL); /* nothing was written */
+    undo(c); /* nothing was written */
     if (s->path)
         take_back(s, c);
     else
@@ -340,7 +357,7 @@ void store_read_end(store *s, sql_conn *c) {
 status store_write(store *s, sql_conn **out, err *e) {
     if (s->opt.read_only) return fail(e, ERR_STORE_READ_ONLY, "%s: it was opened for reading only", s->writer.path);
     pthread_mutex_lock(&s->write_lock);
-    status st = sql_exec(&s->writer, "BEGIN IMMEDIATE", e);
+    status st = begin(&s->writer, "BEGIN IMMEDIATE", e);
     *out = &s->writer;
     if (st) pthread_mutex_unlock(&s->write_lock);
     return st;
@@ -348,7 +365,7 @@ status store_write(store *s, sql_conn **out, err *e) {
 
 status store_commit(store *s, sql_conn *c, status so_far, err *e) {
     status st = so_far ? so_far : sql_exec(c, "COMMIT", e);
-    if (st) sqlite3_exec(c->db, "ROLLBACK", NULL, NULL, NULL);
+    if (st) undo(c);
     pthread_mutex_unlock(&s->write_lock);
     return st;
 }
