@@ -347,9 +347,9 @@ class Mixer:
         return self
 
 
-def test_mixed_requests_while_it_generates(context, embedder):
-    """No error, no wrong row, and the text that is generated meanwhile is the same."""
-    s, stop, wrong = context("--context-model", embedder), threading.Event(), []
+def mix(s, n_clients, n_each):
+    """Clients at once, while the golden request is asked again and again."""
+    stop, wrong = threading.Event(), []
 
     def generate():
         while not stop.is_set():
@@ -362,8 +362,8 @@ def test_mixed_requests_while_it_generates(context, embedder):
     generator = threading.Thread(target=generate)
     generator.start()
     try:
-        with concurrent.futures.ThreadPoolExecutor(32) as pool:
-            clients = list(pool.map(lambda i: Mixer(s, i).run(N_MIXED // 32 + 1), range(32)))
+        with concurrent.futures.ThreadPoolExecutor(n_clients) as pool:
+            clients = list(pool.map(lambda i: Mixer(s, i).run(n_each), range(n_clients)))
     finally:
         stop.set()
         generator.join()
@@ -372,8 +372,18 @@ def test_mixed_requests_while_it_generates(context, embedder):
         c.list()
     stats = good(s.get("/context/stats"))
     assert stats["messages"] == stats["vectors"] == sum(len(c.kept) for c in clients) and stats["without_vector"] == 0
-    assert stats["conversations"] == 32
+    assert stats["conversations"] == n_clients
     s.check()
+
+
+def test_mixed_requests_while_it_generates(context, embedder):
+    """No error, no wrong row, and the text that is generated meanwhile is the same."""
+    mix(context("--context-model", embedder), 32, N_MIXED // 32 + 1)
+
+
+@pytest.mark.smoke
+def test_mixed_requests_briefly(context, embedder, tiny):
+    mix(context("--context-model", embedder, model=tiny("llama")), 8, 12)
 
 
 def test_a_client_that_leaves_takes_nothing_with_it(context, embedder):
