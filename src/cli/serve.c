@@ -169,6 +169,8 @@ static int serve(const args *a, setup *s) {
     rf_error e;
     int rc = cli_open_model(&m, a);
     rf_engine_options opt = engine_options(a);
+    if (!rc && s->opt.pooling == RF_POOLING_RANK && !rf_model_n_scores(m))
+        rc = cli_usage("usage.argument", "this model has no rank head: --pooling rank needs one");
     if (!rc) rc = cli_open_engine(&g, m, &opt, a);
     if (!rc && !a->quiet) {
         note_engine(g);

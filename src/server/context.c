@@ -16,7 +16,6 @@ struct call {
     bool (*work)(call *c); /* on a thread. false: `error` says why */
     json_t *reply;
     rf_error error;
-    const char *param; /* named with an error; NULL: none */
     fields f;          /* of a body: texts are borrowed from it */
     bool has_body, one;
     strbuf text[N_CONTEXT_PARAMS]; /* of the query */
@@ -63,7 +62,7 @@ static void run(void *user) {
 static void done(void *user, exchange *x) {
     call *c = user;
     if (x && c->error.code[0]) {
-        reply_error(x, &c->error, c->param);
+        reply_error(x, &c->error, NULL);
     } else if (x) {
         reply_json(x, 200, c->reply);
         c->reply = NULL;
@@ -170,7 +169,6 @@ static void run_search(app *a, exchange *x) {
                                   .role = given(c, CONTEXT_ROLE),
                                   .from_us = moment(c, CONTEXT_SINCE),
                                   .until_us = moment(c, CONTEXT_UNTIL)};
-    c->param = "q";
     start(c, x);
 }
 

@@ -158,3 +158,11 @@ def test_dimensions_where_the_model_was_trained_for_it(serve, encoder, tmp_path)
         r = s.post("/v1/embeddings", {"input": "his word", "dimensions": n})
         check_error(r, "/v1/", 400, "request.field", "dimensions")
         assert "128 and 256" in r.text
+    r = serve(model=encoder("qwen3")).post("/v1/embeddings", {"input": "his word", "dimensions": 128})  # not Qwen3-Embedding by name
+    check_error(r, "/v1/", 400, "request.field", "dimensions")
+
+
+@pytest.mark.smoke
+def test_a_rank_head_cannot_be_asked_for(binary, smollm2):
+    done = subprocess.run([binary, "serve", smollm2, "--port", "0", "--pooling", "rank"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "rank head" in done.stderr
