@@ -45,14 +45,14 @@ typedef struct {
     unsigned command;
     const char *operand; /* what stood without a dash: the model, a shell's name, a request's id */
     const char *model, *prompt, *file, *output, *tokens, *tokens_file, *device, *cache_k, *cache_v, *format;
-    const char *gpu_layers, *split_mode, *tensor_split, *main_gpu, *verify;
+    const char *gpu_layers, *split_mode, *tensor_split, *main_gpu, *verify, *placement;
     const char *log_level, *log_format, *log_file;
     const char *bench_p, *bench_n, *bench_d, *bench_t; /* lists */
     int64_t max_tokens, context, batch, ubatch, threads, parallel, seed, repeats;
     double temperature, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
     int64_t top_k, repeat_last_n, top_logprobs;
     bool json, help, no_bos, no_parse_special, pieces, tensors, graph, metadata, ignore_eos, special, stream, quiet;
-    bool log_content, no_history;
+    bool log_content, no_history, profile;
     const char *stop[ARGS_MAX_LIST];
     uint32_t n_stop;
     rf_logit_bias bias[ARGS_MAX_LIST];

@@ -73,13 +73,17 @@ static void asan_leave(fiber *from, const fiber *to, bool for_good) {
     __sanitizer_start_switch_fiber(for_good ? NULL : &from->fake, to->stack, to->stack_bytes);
 }
 static void asan_arrive(const fiber *at) { __sanitizer_finish_switch_fiber(at->fake, NULL, NULL); }
+/* Asked once a thread: for the first one the C library reads /proc/self/maps each time. */
 static void find_own_stack(fiber *f) {
+    static _Thread_local void *at;
+    static _Thread_local size_t n_bytes;
     pthread_attr_t a;
-    void *at = NULL;
-    if (pthread_getattr_np(pthread_self(), &a)) return;
-    pthread_attr_getstack(&a, &at, &f->stack_bytes);
+    if (!at && !pthread_getattr_np(pthread_self(), &a)) {
+        pthread_attr_getstack(&a, &at, &n_bytes);
+        pthread_attr_destroy(&a);
+    }
     f->stack = at;
-    pthread_attr_destroy(&a);
+    f->stack_bytes = n_bytes;
 }
 static void clean_stack(const fiber *f) { __asan_unpoison_memory_region(f->stack, f->stack_bytes); }
 #else
@@ -121,3 +125,4 @@ void fiber_enter(uint32_t i) {
 void fiber_switch(uint32_t from, uint32_t to) { swap(from, to, false); }
 void fiber_pass(uint32_t from, uint32_t to) { swap(from, to, true); }
 void fiber_leave(uint32_t from, bool for_good) { swap(from, THREAD, for_good); }
+void *fiber_top(uint32_t i) { return all[i].stack + all[i].stack_bytes; }
