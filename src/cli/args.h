@@ -51,7 +51,7 @@ typedef struct {
     int64_t k, expand, limit, after;
     bool newest;
     const char *model, *prompt, *file, *output, *tokens, *tokens_file, *device, *cache_k, *cache_v, *format;
-    const char *gpu_layers, *split_mode, *tensor_split, *main_gpu, *verify;
+    const char *gpu_layers, *split_mode, *tensor_split, *main_gpu, *verify, *placement;
     const char *pooling, *context_model;
     const char *log_level, *log_format, *log_file;
     const char *bench_p, *bench_n, *bench_d, *bench_t; /* lists */
@@ -59,7 +59,7 @@ typedef struct {
     double temperature, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
     int64_t top_k, repeat_last_n, top_logprobs;
     bool json, help, no_bos, no_parse_special, pieces, tensors, graph, metadata, ignore_eos, special, stream, quiet;
-    bool log_content, no_history, normalize, no_normalize, truncate;
+    bool log_content, no_history, profile, normalize, no_normalize, truncate;
     int64_t dimensions, recall, recall_tokens;
     const char *stop[ARGS_MAX_LIST];
     uint32_t n_stop;

@@ -218,6 +218,51 @@ def test_wrong_file(what, tmp_path):
     assert r.returncode == 1 and f"error[{code}]".encode() in r.stderr, r.stderr
 
 
+SMALL = dict(d_model=32, d_ff=32, n_head=2, n_kv_head=2, d_head=16, n_layer=2)
+SMALL_ONES = ["bert_rank", "nomic-bert", "jina-bert-v2_code", "modern-bert_rank", "gemma-embedding", "qwen3_rank"]
+
+
+def drive_model(*args):
+    env = {k: v for k, v in os.environ.items() if not k.startswith("ROCMFORGE_")}
+    r = subprocess.run(list(map(str, (pathlib.Path(os.environ["RF_BUILD"]) / "tests/unit/drive_model", *args))), env=env,
+                       capture_output=True, timeout=600)
+    assert r.returncode == 0, (args, r.returncode, r.stderr[-2000:])
+    return r.stdout.decode(errors="replace").splitlines()
+
+
+@pytest.mark.parametrize("name", SMALL_ONES)
+def test_flipped_bytes(name, tmp_path):
+    """Any byte of keys and tensor list changed: the model is built, or refused with a reason; and out of memory at each allocation."""
+    path = tiny_encoders.make(tmp_path / "tiny.gguf", name, **SMALL)
+    assert drive_model("--alloc", path)[0].startswith("ok ")
+    good, rng = path.read_bytes(), np.random.default_rng(len(name))
+    at = good.index(b".context_length")  # the vocabulary stands before it, and has tests of its own
+    end = good.index(b"output_norm.weight") if b"output_norm.weight" in good else good.index(b"cls")
+    said = []
+    for _ in range(4):
+        files = []
+        for i in range(60 if LONG else 25):
+            bad = bytearray(good)
+            for _ in range(int(rng.integers(1, 3))):
+                bad[int(rng.integers(at, end))] = int(rng.integers(256))
+            files.append(tmp_path / f"{i}.gguf")
+            files[-1].write_bytes(bad)
+        said += drive_model(*files)
+    codes = [line.split()[0] for line in said]
+    assert len(codes) == 4 * len(files) and set(codes) & {"model.key", "model.tensor"}
+    assert not set(codes) & {"internal.graph", "internal.bug", "memory.exhausted"}, set(codes)
+
+
+def test_one_step(tmp_path):
+    """What fits goes in one step, whole; what does not fit beside the others waits for the next."""
+    path = tiny_encoders.make(tmp_path / "tiny.gguf", "bert")
+    prompts = prompts_of(400, 6, (100, 100, 100, 100))
+    lines = [",".join(map(str, p)) for p in prompts]
+    for ubatch, steps in ((512, range(1, 5)), (1, [4])):  # they come one after the other: the first step may not see them all
+        said = drive(path, tmp_path / "rows.f32", lines, dict(parallel=4, ubatch=ubatch, context=100))
+        assert int(said.split("steps=")[1]) in steps, said
+
+
 def test_pairs(tmp_path):
     """BOS query EOS SEP document EOS, of which the vocabulary adds what it says; control tokens in texts stay text."""
     path = tiny_encoders.make(tmp_path / "tiny.gguf", "qwen3_rank")
@@ -235,6 +280,15 @@ def test_pairs(tmp_path):
 @pytest.fixture(scope="module")
 def sentence_model(tmp_path_factory):
     return minilm.make(tmp_path_factory.mktemp("minilm") / "minilm.gguf")
+
+
+def test_minilm_pairs(sentence_model, tmp_path):
+    """[CLS] query [SEP] document, as llama.cpp puts a pair together for a WordPiece vocabulary."""
+    with oracle.Model(sentence_model) as model:
+        q, d = "what is the capital of france?", "Paris is the capital and largest city of France."
+        ids = [101, *model.tokenize(q, False), 102, *model.tokenize(d, False)]
+        assert model.tokenize("paris") == [101, *model.tokenize("paris", False), 102]
+    assert same_bits(ours(sentence_model, [f"{q}\t{d}"], tmp_path, texts=2), ours(sentence_model, [ids], tmp_path))
 
 
 def test_minilm(sentence_model, tmp_path):
