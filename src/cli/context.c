@@ -68,7 +68,8 @@ static int embed_rest(session *s) {
         if (!rf_context_embed(s->store, EMBED_AT_ONCE, &n, &e)) return cli_fail(&e);
         all += n;
     }
-    if (all && !s->a->quiet) cli_note("%zu messages had no vector of this model; they have one now", all);
+    if (all && !s->a->quiet)
+        cli_note("%zu message%s had no vector of this model: embedded now", all, all == 1 ? "" : "s");
     return EXIT_DONE;
 }
 
