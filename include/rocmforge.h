@@ -136,10 +136,10 @@ typedef struct {
     bool no_prefix_cache;     /* never use again what other requests computed */
     const char *kv_cache_dir; /* folder where pages of prompts are kept over restarts; NULL: none */
     uint64_t kv_cache_bytes;  /* most bytes there; 0: 4 GiB */
-    uint32_t ubatch;          /* tokens a step; 0: 512 */
+    uint32_t ubatch;          /* tokens a step; 0: 512. An encoder takes each prompt in one: its context at least */
     uint32_t logits_rows;     /* rows of logits a step can give; 0: parallel */
     uint32_t threads;         /* 0: physical cores this process may use */
-    const char *cache_type_k, *cache_type_v; /* "f16", "bf16", "f32", "q8_0", "q4_0"; NULL: f16 */
+    const char *cache_type_k, *cache_type_v; /* "f16", "bf16", "f32", "q8_0", "q4_0"; NULL: f16, of an encoder f32 */
     /* a GPU's numbers against the CPU's at load: "once" (NULL) for a model, device and build; "always"; "off" */
     const char *verify;
     bool profile;         /* kernels are timed: rf_engine_profile; steps take longer */
@@ -319,8 +319,11 @@ typedef struct rf_context rf_context;
 typedef struct {       /* {0}: defaults */
     rf_engine *engine; /* computes embeddings; borrowed, closed after the context. NULL: search is by words alone */
     bool read_only;    /* context.read_only for whatever would write; the file must exist */
-    bool no_index;     /* neither load nor build an index: every search is exact. For who asks once and goes */
-    uint32_t busy_ms;  /* how long to wait for another process; 0: 5000 */
+    /* A text longer than the engine's context gets the vector of its beginning, instead of request.context_length; its words are
+     * all found */
+    bool cut_long;
+    bool no_index;    /* neither load nor build an index: every search is exact. For who asks once and goes */
+    uint32_t busy_ms; /* how long to wait for another process; 0: 5000 */
     /* What was repaired, put aside or built again, one line each; from any thread. NULL: it is only logged */
     void (*notice)(void *user, const char *line);
     void *user;

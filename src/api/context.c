@@ -57,6 +57,7 @@ bool rf_context_open(rf_context **out, const char *path, const rf_context_option
     if (!c) return api_result(fail(&why, ERR_NOMEM, "context store"), &why, e);
     pthread_mutex_init(&c->lock, NULL);
     c->engine = opt->engine;
+    c->cut_long = opt->cut_long;
     c->model = opt->engine ? api_engine_model(opt->engine) : NULL;
     c->n_embd = c->model ? rf_model_n_embd(c->model) : 0;
     const store_options o = {opt->read_only, opt->busy_ms, opt->notice, opt->user};

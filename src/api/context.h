@@ -11,6 +11,7 @@ struct rf_context {
     store *store;
     vector_index *index; /* NULL: none is wanted */
     rf_engine *engine;   /* NULL: none */
+    bool cut_long;
     const rf_model *model;
     uint32_t n_embd;
     pthread_mutex_t lock;              /* guards identity: it takes a while, and is made at its first use */

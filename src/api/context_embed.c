@@ -55,10 +55,24 @@ static void on_event(void *user, const rf_event *ev) {
     if (ev->kind == RF_EVENT_EMBEDDING && ev->n_embd == j->n_embd) j->came = vec_normalise(j->row, ev->row, ev->n_embd);
 }
 
+/* The first ids that fit, and what ends every text of this model ([SEP], EOS), where something does. */
+static bool cut(const rf_context *c, int32_t *ids, size_t *n, rf_error *e) {
+    const size_t most = rf_engine_context(c->engine);
+    int32_t *added;
+    size_t n_added;
+    if (!c->cut_long || *n <= most) return true;
+    if (!rf_tokenize(c->model, "", 0, 0, &added, &n_added, e)) return false;
+    if (n_added && added[n_added - 1] == ids[*n - 1]) ids[most - 1] = ids[*n - 1];
+    rf_free(added);
+    *n = most;
+    return true;
+}
+
 static bool start_job(rf_context *c, job *j, str text, float *row, rf_error *e) {
     *j = (job){.row = row, .n_embd = c->n_embd};
     size_t n = 0;
-    if (!rf_tokenize(c->model, text.p, text.n, RF_NO_PARSE_SPECIAL, &j->ids, &n, e)) return false;
+    if (!rf_tokenize(c->model, text.p, text.n, RF_NO_PARSE_SPECIAL, &j->ids, &n, e) || !cut(c, j->ids, &n, e))
+        return false;
     rf_request_params p = rf_request_defaults();
     p.tokens = j->ids;
     p.n_tokens = n;

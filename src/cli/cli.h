@@ -65,6 +65,7 @@ int cmd_status(const args *a);
 int cmd_cancel(const args *a);
 int cmd_context(const args *a);
 int cmd_serve(const args *a);
+int cmd_embed(const args *a);
 
 typedef struct {
     const char *name;

@@ -14,6 +14,7 @@ const cli_command cli_commands[] = {
     {"render", CMD_RENDER, cmd_render, "render [MODEL] [--template FILE] < REQUEST",
      "a chat request, JSON on standard input, to the prompt"},
     {"logits", CMD_LOGITS, cmd_logits, "logits MODEL --tokens IDS -o FILE", "logits at every position, as NPY"},
+    {"embed", CMD_EMBED, cmd_embed, "embed MODEL [-p TEXT | < TEXTS] [options]", "texts to vectors, one a line"},
     {"inspect", CMD_INSPECT, cmd_inspect, "inspect FILE", "what a model file holds"},
     {"plan", CMD_PLAN, cmd_plan, "plan FILE [-c N]", "memory a model needs, from its header alone"},
     {"bench", CMD_BENCH, cmd_bench, "bench MODEL [-p 512] [-n 128]", "tokens per second, as a table"},
@@ -56,7 +57,7 @@ static const cli_command *find_command(const char *name) {
     return NULL;
 }
 
-static const char *const planned[] = {"perplexity", "embed", "models", "quantize"};
+static const char *const planned[] = {"perplexity", "models", "quantize"};
 
 static int unknown(const char *name) {
     for (size_t i = 0; i < sizeof planned / sizeof *planned; i++)

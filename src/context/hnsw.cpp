@@ -1,3 +1,6 @@
+extern "C" {
+#include "base/err.h"
+}
 #include "context/hnsw.h"
 
 #include <cmath>
