@@ -6,6 +6,7 @@
 
 typedef struct {
     struct timespec start;
+    double last; /* seconds after the start that it was drawn */
     bool wanted, shown;
 } bar;
 
@@ -18,8 +19,9 @@ static double seconds_since(const struct timespec *t) {
 static void show(bar *b, const rf_convert_state *s) {
     const double t = seconds_since(&b->start), rate = (double)s->done / (t > 0 ? t : 1);
     char have[24], all[24];
-    if (t < 0.3 && !b->shown) return; /* short ones show nothing */
+    if (t < b->last + 0.2) return; /* short ones show nothing */
     b->shown = true;
+    b->last = t;
     cli_bytes(have, sizeof have, (double)s->done);
     cli_bytes(all, sizeof all, (double)s->total);
     fprintf(stderr, "\rwriting [%-24.*s] %s of %s, %.2f GB/s, %.0f s left ",

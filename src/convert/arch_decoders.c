@@ -2,9 +2,9 @@
  * transformers'; what the GGUF side wants of each stands in src/model/arch_*.c. */
 #include "convert/archs.h"
 
-const hf_arch *const hf_archs[] = {&hf_llama,           &hf_qwen2,       &hf_qwen3,           &hf_gemma3,
-                                   &hf_gemma_embedding, &hf_bert,        &hf_roberta,         &hf_nomic_bert,
-                                   &hf_jina_bert,       &hf_modern_bert, &hf_bert_classifier, NULL};
+const hf_arch *const hf_archs[] = {
+    &hf_llama,      &hf_qwen2,     &hf_qwen3,       &hf_gemma3,          &hf_gemma_embedding,    &hf_bert, &hf_roberta,
+    &hf_nomic_bert, &hf_jina_bert, &hf_modern_bert, &hf_bert_classifier, &hf_roberta_classifier, NULL};
 
 static const hf_name shared[] = {
     {"embed_tokens", "token_embd", 0},

@@ -130,6 +130,24 @@ const hf_arch hf_roberta = {
     .put = put_types,
 };
 
+static status roberta_classifier_read(hf_config *c, hf_warnings *warnings, err *e) {
+    status s = roberta_read(c, warnings, e);
+    if (!s) s = read_labels(c, e);
+    c->pooling = POOLING_RANK;
+    return s;
+}
+
+const hf_arch hf_roberta_classifier = {
+    .classes = {"XLMRobertaForSequenceClassification", "RobertaForSequenceClassification"},
+    .name = "bert",
+    .prefixes = {"roberta."},
+    .names = {bert_names, bert_head},
+    .activations = {"gelu"},
+    .encoder = true,
+    .read = roberta_classifier_read,
+    .put = put_classifier,
+};
+
 /* --- nomic-bert ---------------------------------------------------------------------------------------------------------- */
 
 static const hf_name nomic_names[] = {

@@ -5,7 +5,8 @@
 #include "convert/hf_config.h"
 
 extern const hf_arch hf_llama, hf_qwen2, hf_qwen3, hf_gemma3, hf_gemma_embedding;
-extern const hf_arch hf_bert, hf_bert_classifier, hf_roberta, hf_nomic_bert, hf_jina_bert, hf_modern_bert;
+extern const hf_arch hf_bert, hf_bert_classifier, hf_roberta, hf_roberta_classifier, hf_nomic_bert, hf_jina_bert,
+    hf_modern_bert;
 
 /* gemma3's names, and how its config is read: gemma-embedding's too. */
 extern const hf_name hf_gemma_names[];

@@ -98,6 +98,10 @@ static status read_sizes(hf_config *c, err *e) {
         return fail(e, ERR_CONVERT_CONFIG, "%s: hidden_size %" PRIu32 " is no multiple of num_attention_heads %" PRIu32,
                     file, c->d_model, c->n_head);
     if (!c->d_head) c->d_head = c->d_model / c->n_head;
+    if (c->context <= c->first_position)
+        return fail(e, ERR_CONVERT_CONFIG, "%s: no position is left behind the first %" PRIu32, file,
+                    c->first_position);
+    c->context -= c->first_position;
     return OK;
 }
 

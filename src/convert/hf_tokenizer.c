@@ -98,9 +98,10 @@ static status add_token(hf_tokenizer *t, json_int_t i, const json_t *token, size
     const bool kept = t->text[i].p && str_eq(t->text[i], text) && (t->kind[i] == HF_UNKNOWN || t->kind[i] == HF_BYTE);
     if (kept) return OK;
     const bool control = special || looks_special(text);
+    const bool scored = t->text[i].p && str_is(str_of(t->model), "t5"); /* a unigram keeps the score it has */
     t->text[i] = control ? text : plain_spaces(t, text);
     t->kind[i] = control ? HF_CONTROL : HF_USER;
-    if (t->score) t->score[i] = -1000.0f;
+    if (t->score && !scored) t->score[i] = -1000.0f;
     return t->text[i].p ? OK : no_memory(e);
 }
 
@@ -234,6 +235,16 @@ static status read_character_bpe(hf_tokenizer *t, const hf_config *c, hf_warning
     return s ? s : hf_pad_tokens(t, e);
 }
 
+static status read_unigram(hf_tokenizer *t, const hf_config *c, hf_warnings *warnings, err *e) {
+    t->model = "t5";
+    t->pre = "default";
+    status s = make_room(t, c->n_vocab, e);
+    if (!s && !(t->score = arena_array(&t->a, t->n, sizeof *t->score))) s = no_memory(e);
+    if (!s) s = hf_read_unigrams(t, warnings, e);
+    if (!s) s = read_added(t, warnings, e);
+    return s ? s : hf_pad_tokens(t, e);
+}
+
 static bool has_byte_level(const json_t *v) {
     if (str_is(str_of(json_string_value(json_object_get(v, "type"))), "ByteLevel")) return true;
     const json_t *list = json_object_get(v, "pretokenizers");
@@ -249,14 +260,14 @@ static status read_kind(hf_tokenizer *t, const char *dir, const hf_config *c, hf
     if (str_is(type, "BPE") && has_byte_level(json_object_get(t->json, "pre_tokenizer")))
         return read_byte_bpe(t, c, warnings, e);
     if (str_is(type, "WordPiece")) return read_wordpiece(t, c, warnings, e);
+    if (str_is(type, "Unigram")) return read_unigram(t, c, warnings, e);
     if (hf_has(dir, proto_name)) return read_sentencepiece(t, dir, c, warnings, e);
     if (str_is(type, "BPE") && json_is_true(json_object_get(model, "byte_fallback")))
         return read_character_bpe(t, c, warnings, e);
     if (!t->json) return fail(e, ERR_CONVERT_TOKENIZER, "%s: it holds neither %s nor %s", dir, json_name, proto_name);
-    return fail(
-        e, ERR_CONVERT_TOKENIZER,
-        "%s: a tokenizer of type '%.*s' is not built in (built in: BPE over bytes, WordPiece, SentencePiece's BPE)",
-        json_name, STR(type));
+    return fail(e, ERR_CONVERT_TOKENIZER,
+                "%s: a tokenizer of type '%.*s' is not built in (built in: BPE, WordPiece, Unigram)", json_name,
+                STR(type));
 }
 
 status hf_tokenizer_open(hf_tokenizer *t, const char *dir, const hf_config *c, hf_warnings *warnings, err *e) {

@@ -1,5 +1,5 @@
-/* The tokenizer of a Hugging Face folder as the keys tokenizer.ggml.* of a GGUF. Where tokenizer.json describes BPE over bytes
- * or WordPiece it is taken from there; SentencePiece's from tokenizer.model, or from a tokenizer.json that was made of one,
+/* The tokenizer of a Hugging Face folder as the keys tokenizer.ggml.* of a GGUF. Where tokenizer.json describes BPE over bytes,
+ * WordPiece or unigrams it is taken from there; SentencePiece's from tokenizer.model, or from a tokenizer.json that was made of one,
  * if its merges say the same as scores would. A pre-tokenizer is known by its own description, not by the model's name; one
  * that this engine has no scanner for is refused (ERR_PRETOKENIZER).
  * Facts: llama.cpp's conversion/base.py and gguf-py's vocab.py; the format of tokenizer.json is huggingface/tokenizers',
@@ -46,6 +46,8 @@ MUST_CHECK status hf_pad_tokens(hf_tokenizer *t, err *e);
 MUST_CHECK status hf_read_sentencepiece(hf_tokenizer *t, hf_warnings *warnings, err *e);
 /* A tokenizer.json of BPE over characters with bytes to fall back on, as one of SentencePiece: scores from merges. */
 MUST_CHECK status hf_scores_of_merges(hf_tokenizer *t, err *e);
+/* A tokenizer.json of unigrams: tokens, scores, kinds, the normaliser's charsmap. */
+MUST_CHECK status hf_read_unigrams(hf_tokenizer *t, hf_warnings *warnings, err *e);
 /* The name of the scanner that cuts as t->json's pre_tokenizer does. */
 MUST_CHECK status hf_pretokenizer(const char **name, const hf_tokenizer *t, hf_warnings *warnings, err *e);
 /* Special ids, what is added to a text, and chat templates. */

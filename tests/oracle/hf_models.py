@@ -4,6 +4,7 @@ with tokenizers that huggingface/tokenizers reads too. Tests only.
     folder(path, "llama", dtype="BF16", shards=3)   ->  path, with config.json, *.safetensors, tokenizer.json, ...
     tokenizers()                                     ->  the module, from the folder RF_TOKENIZERS
 """
+import base64
 import json
 import os
 import pathlib
@@ -311,7 +312,40 @@ def wordpiece_json(n, lowercase=True):
             "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100, "vocab": ids}}
 
 
+def charsmap():
+    """XLM-RoBERTa's, cut out of a vocabulary of llama.cpp's: an array of bytes behind its key."""
+    raw = (pathlib.Path(os.environ["RF_ORACLE_SRC"]) / "models" / "ggml-vocab-nomic-bert-moe.gguf").read_bytes()
+    key = b"tokenizer.ggml.precompiled_charsmap"
+    at = raw.index(key) + len(key) + 8
+    n, = struct.unpack_from("<Q", raw, at)
+    return raw[at + 8:at + 8 + n]
+
+
+def unigram_json(tokens):
+    """tokens: [(text, score, kind)], the unknown one of kind 2, control tokens of kind 3."""
+    specials = [added(t, i) for i, (t, _, k) in enumerate(tokens) if k in (2, 3)]
+    ids = {t: i for i, (t, _, _) in enumerate(tokens)}
+    single = [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "</s>", "type_id": 0}}]
+    post = {"type": "TemplateProcessing", "single": single, "pair": single[:2] + [single[2], single[2], {"Sequence": {"id": "B", "type_id": 0}}, single[2]],
+            "special_tokens": {t: {"id": t, "ids": [ids[t]], "tokens": [t]} for t in ("<s>", "</s>")}}
+    return {"version": "1.0", "truncation": None, "padding": None, "added_tokens": specials,
+            "normalizer": {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(charsmap()).decode()},
+            "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, {"type": "Metaspace", "replacement": SPACE, "prepend_scheme": "always", "split": True}]},
+            "post_processor": post, "decoder": {"type": "Metaspace", "replacement": SPACE, "prepend_scheme": "always", "split": True},
+            "model": {"type": "Unigram", "unk_id": next(i for i, t in enumerate(tokens) if t[2] == 2), "byte_fallback": False,
+                      "vocab": [[t, s] for t, s, _ in tokens]}}
+
+
+def tiny_unigrams(n):
+    """XLM-RoBERTa's order of special tokens, then letters and pieces of words, the longer the likelier."""
+    pieces = [(t, s, k) for t, s, k in tiny_models.spm_tokens(n + 256) if k == 1]
+    specials = [("<s>", 0.0, 3), ("<pad>", 0.0, 3), ("</s>", 0.0, 3), ("<unk>", 0.0, 2)]
+    return (specials + [(t, -9.0 + 1.3 * len(t) - i / 1000, k) for i, (t, _, k) in enumerate(pieces)] + [(f"unused{i}", -90.0, 1) for i in range(n)])[:n]
+
+
 def encoder_tokenizer(name, n):
+    if name in ("roberta", "roberta_rank"):
+        return unigram_json(tiny_unigrams(n)), {"bos_token": "<s>", "eos_token": "</s>", "cls_token": "<s>", "sep_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
     if name == "gemma-embedding":
         return sentencepiece_json(n, False), {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "add_eos_token": True}
     if name == "modern-bert":
@@ -325,19 +359,29 @@ def encoder_tokenizer(name, n):
     return wordpiece_json(n), {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "unk_token": "[UNK]", "mask_token": "[MASK]"}
 
 
+PAD = 1  # roberta's positions begin behind it
+ENCODERS["roberta"] = ("XLMRobertaModel", {}, BERT, BERT_LAYER, "encoder.layer", {"hidden_act": "gelu", "pad_token_id": PAD})
+ENCODERS["roberta_rank"] = ("XLMRobertaForSequenceClassification", {},
+                            {**{k: "roberta." + v for k, v in BERT.items()}, "cls": "classifier.dense", "cls.output": "classifier.out_proj"}, BERT_LAYER,
+                            "roberta.encoder.layer", {"hidden_act": "gelu", "pad_token_id": PAD, "id2label": {"0": "LABEL_0"}})
+SAME_AS = {"roberta": "bert", "roberta_rank": "bert_rank"}  # in tiny_encoders
+
+
 def encoder(path, name, **config):
     """Writes the folder of one of tiny_encoders' models; returns it and the GGUF that tiny_encoders writes."""
     path = pathlib.Path(path)
     path.mkdir(parents=True, exist_ok=True)
     kind, changes, outside, layer, at, more = ENCODERS[name]
-    c = tiny_encoders.config(name, **changes)
-    want = tiny_encoders.make(path.with_suffix(".gguf"), name, **changes)
+    c = tiny_encoders.config(SAME_AS.get(name, name), **changes)
+    want = tiny_encoders.make(path.with_suffix(".gguf"), SAME_AS.get(name, name), **changes)
     tensors = {}
     for t in gguf.GGUFReader(str(want)).tensors:
         what, suffix = t.name.rsplit(".", 1)
         x = np.array(t.data, np.float32).reshape([int(n) for n in reversed(t.shape)])
         if name == "gemma-embedding" and what.endswith("norm"):
             x = x - np.float32(1)
+        if name in SAME_AS and what == "position_embd":
+            x = np.concatenate([np.full((PAD + 1, x.shape[1]), 99, np.float32), x])
         if what.startswith("blk."):
             _, number, part = what.split(".", 2)
             tensors[f"{at}.{number}.{layer[part]}.{suffix}"] = x
@@ -347,7 +391,7 @@ def encoder(path, name, **config):
     write_weights(path, tensors)
     v = {"architectures": [kind], "hidden_size": c["d_model"], "intermediate_size": c["d_ff"], "num_hidden_layers": c["n_layer"],
          "num_attention_heads": c["n_head"], "num_key_value_heads": c["n_kv_head"], "vocab_size": n, "layer_norm_eps": 1e-5, "type_vocab_size": 2,
-         "max_position_embeddings": c["context"], **more, **config}
+         "max_position_embeddings": c["context"] + (PAD + 1 if name in SAME_AS else 0), **more, **config}
     if name == "nomic-bert":
         v = {**v, "n_embd": v.pop("hidden_size"), "n_inner": v.pop("intermediate_size"), "n_layer": v.pop("num_hidden_layers"),
              "n_head": v.pop("num_attention_heads"), "layer_norm_epsilon": v.pop("layer_norm_eps")}
@@ -380,6 +424,8 @@ def vocabulary_json(r):
         v["model"]["vocab"] = {t: i for i, t in enumerate(tokens)}
         v["model"]["merges"] = merges_of_scores(list(zip(tokens, get("tokenizer.ggml.scores"), kinds)))
         return v
+    if model == "t5":
+        return unigram_json(list(zip(tokens, get("tokenizer.ggml.scores"), kinds)))
     if model == "bert":
         v = wordpiece_json(512)
         plain = [t if k == 3 else t[1:] if t.startswith(SPACE) else "##" + t for t, k in zip(tokens, kinds)]

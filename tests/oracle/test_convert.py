@@ -57,13 +57,22 @@ def direct(path, arch, seed=0, **changes):
     return tiny_models.rewrite(source, path, tensors=tensors)
 
 
+@functools.lru_cache(maxsize=2)
+def read_once(path, _time):
+    return gguf.GGUFReader(str(path))
+
+
+def read(path):
+    return read_once(path, path.stat().st_mtime_ns)
+
+
 def arrays(path):
-    r = gguf.GGUFReader(str(path))
+    r = read(path)
     return {t.name: (t.tensor_type.name, tuple(int(n) for n in t.shape), np.array(t.data)) for t in r.tensors}
 
 
 def keys(path):
-    return {n: f.contents() for n, f in gguf.GGUFReader(str(path)).fields.items() if not n.startswith("GGUF.")}
+    return {n: f.contents() for n, f in read(path).fields.items() if not n.startswith("GGUF.") and "charsmap" not in n}
 
 
 @pytest.mark.parametrize("arch", ARCHS)
@@ -84,7 +93,7 @@ def test_weights_and_logits(arch, tmp_path):
     assert kl(exact, mine).mean() <= 1e-5 and np.abs(mine - exact).max() <= 2e-2
 
 
-@pytest.mark.parametrize("name", hf_models.ENCODERS)
+@pytest.mark.parametrize("name", [n for n in hf_models.ENCODERS if LONG or n != "roberta"])
 def test_encoders(name, tmp_path):
     folder, want = hf_models.encoder(tmp_path / "hf", name)
     out = tmp_path / "out.gguf"
@@ -293,16 +302,18 @@ def test_wordpiece_tokens(tmp_path):
             assert ours.encode(text) == theirs.encode(text).ids, text
 
 
-@pytest.mark.parametrize("name", ["llama-spm", "gpt-2", "bert-bge"] + (["llama-bpe", "qwen2"] if LONG else []))
+@pytest.mark.parametrize("name", ["llama-spm", "gpt-2", "bert-bge"] + (["llama-bpe", "qwen2", "nomic-bert-moe"] if LONG else []))
 def test_real_vocabulary(name, tmp_path):
     """Llama 2's, Llama 3's, Qwen 2's, GPT-2's, BERT's: a tokenizer.json of it, converted, gives the tokens that llama.cpp keeps
     as its test vectors, and those of huggingface/tokenizers."""
     source = pathlib.Path(os.environ["RF_ORACLE_SRC"]) / "models" / f"ggml-vocab-{name}.gguf"
     folder = hf_models.vocabulary_folder(tmp_path / "hf", source)
     convert(folder, tmp_path / "out.gguf", "--type", "q8_0")
-    texts = source.with_suffix(".gguf.inp").read_bytes().decode().split("\n__ggml_vocab_test__\n")[:-1]
-    wanted = [[int(i) for i in line.split()] for line in source.with_suffix(".gguf.out").read_text().splitlines()]
-    assert len(texts) == len(wanted) > 20
+    texts, wanted = [], []
+    if source.with_suffix(".gguf.inp").exists():
+        texts = source.with_suffix(".gguf.inp").read_bytes().decode().split("\n__ggml_vocab_test__\n")[:-1]
+        wanted = [[int(i) for i in line.split()] for line in source.with_suffix(".gguf.out").read_text().splitlines()]
+        assert len(texts) == len(wanted) > 20
     theirs = hf_models.tokenizers().Tokenizer.from_file(str(folder / "tokenizer.json"))
     old, new = keys(source), keys(tmp_path / "out.gguf")
     assert new["tokenizer.ggml.tokens"] == old["tokenizer.ggml.tokens"]
@@ -429,6 +440,14 @@ def drop_expert(folder):
     rejoin(folder / "model.safetensors", head, data)
 
 
+def unigrams(normalizer=None, **model):
+    def change(v):
+        v["normalizer"], v["pre_tokenizer"] = normalizer, {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always"}
+        v["model"] = {"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0], ["a", -1.0]], **model}
+        v["added_tokens"] = []
+    return edit_json("tokenizer.json", change)
+
+
 ST, CONFIG, TENSOR, TOKENIZER = "convert.safetensors", "convert.config", "convert.tensor", "convert.tokenizer"
 BAD = {  # name: (folder, edit, code, part of the sentence)
     "no config": ("one", remove("config.json"), CONFIG, "config.json: there is no such file"),
@@ -507,12 +526,21 @@ BAD = {  # name: (folder, edit, code, part of the sentence)
     "a shard is empty": ("many", first_shard(lambda p: p.write_bytes(b"")), ST, "0 bytes"),
     "a shard is a folder": ("many", first_shard(lambda p: p.unlink() or p.mkdir()), "io.failed", "regular"),
     "tokenizer is no JSON": ("bpe", write_bytes("tokenizer.json", b"{"), CONFIG, "tokenizer.json:1"),
-    "tokenizer of another type": ("bpe", edit_json("tokenizer.json", lambda v: v["model"].update(type="Unigram")), TOKENIZER, "Unigram"),
+    "tokenizer of another type": ("bpe", edit_json("tokenizer.json", lambda v: v["model"].update(type="WordLevel")), TOKENIZER, "WordLevel"),
     "another pre-tokenizer": ("bpe", edit_json("tokenizer.json", lambda v: v["pre_tokenizer"]["pretokenizers"][0]["pattern"].update(Regex="\\w+")),
                               "model.pre_tokenizer", "\\w+"),
     "unknown pre-tokenizer": ("bpe", edit_json("tokenizer.json", lambda v: v["pre_tokenizer"]["pretokenizers"].insert(0, {"type": "Odd"})),
                               "model.pre_tokenizer", "Odd"),
     "normaliser": ("bpe", edit_json("tokenizer.json", lambda v: v.update(normalizer={"type": "Lowercase"})), TOKENIZER, "Lowercase"),
+    "unigrams of numbers": ("bpe", unigrams(vocab=[[1, 2]]), TOKENIZER, "entry 0"),
+    "unigrams with scores of text": ("bpe", unigrams(vocab=[["a", 0], ["b", "x"]]), TOKENIZER, "entry 1"),
+    "unigrams without any": ("bpe", unigrams(vocab={}), TOKENIZER, "model.vocab"),
+    "too many unigrams": ("bpe", unigrams(vocab=[["a", 0.0]] * 600), TOKENIZER, "600 tokens"),
+    "unigrams with bytes": ("bpe", unigrams(byte_fallback=True), TOKENIZER, "bytes"),
+    "unk_id beyond": ("bpe", unigrams(unk_id=512), TOKENIZER, "unk_id"),
+    "no base64": ("bpe", unigrams({"type": "Precompiled", "precompiled_charsmap": "AAA"}), TOKENIZER, "base64"),
+    "charsmap of rubbish": ("bpe", unigrams({"type": "Precompiled", "precompiled_charsmap": "/////w=="}), "model.tokenizer", "charsmap"),
+    "another step": ("bpe", unigrams({"type": "NFKD"}), TOKENIZER, "NFKD"),
     "ids beyond": ("bpe", edit_json("tokenizer.json", lambda v: v["model"]["vocab"].update(zzz=600)), TOKENIZER, "600"),
     "an id twice": ("bpe", edit_json("tokenizer.json", lambda v: v["model"]["vocab"].update(zzz=5)), TOKENIZER, "same id"),
     "ids of text": ("bpe", edit_json("tokenizer.json", lambda v: v["model"]["vocab"].update(zzz="5")), TOKENIZER, "zzz"),

@@ -49,11 +49,8 @@ static void expect_opens(void) {
     gguf_close(g);
 }
 
-static void test_survives_oom(void **state) {
-    (void)state;
+static void fail_each_allocation(const char *what) {
     convert_options opt = {.type = "q8_0"};
-    json_init();
-    json_decref(json_object()); /* draws jansson's seed */
     const uint64_t live = mem_live();
     for (uint64_t n = 1;; n++) {
         json_t *report;
@@ -62,13 +59,45 @@ static void test_survives_oom(void **state) {
         status s = convert_folder(&report, dir, out, &opt, &e);
         const bool fired = mem_fail_off();
         json_decref(report);
-        if (s != (fired ? ERR_NOMEM : OK)) fail_msg("allocation %d: status %d, %s", (int)n, s, e.text);
-        if (mem_live() != live) fail_msg("allocation %d: %d blocks are left", (int)n, (int)(mem_live() - live));
+        if (s != (fired ? ERR_NOMEM : OK)) fail_msg("%s: allocation %d: status %d, %s", what, (int)n, s, e.text);
+        if (mem_live() != live)
+            fail_msg("%s: allocation %d: %d blocks are left", what, (int)n, (int)(mem_live() - live));
         assert_int_equal(n_files(out_dir), fired ? 0 : 1);
         if (!fired) break;
     }
+}
+
+static const char bpe[] = "{\"added_tokens\": [{\"id\": 4, \"content\": \"<|end|>\", \"special\": true}], "
+                          "\"normalizer\": {\"type\": \"NFC\"}, "
+                          "\"pre_tokenizer\": {\"type\": \"ByteLevel\", \"add_prefix_space\": true}, \"model\": "
+                          "{\"type\": \"BPE\", \"vocab\": "
+                          "{\"a\": 0, \"b\": 1, \"ab\": 2}, \"merges\": [\"a b\"]}}";
+static const char wordpiece[] =
+    "{\"added_tokens\": [{\"id\": 0, \"content\": \"[UNK]\", \"special\": true}, {\"id\": 1, \"content\": \"[SEP]\", "
+    "\"special\": true}, {\"id\": 2, \"content\": \"[CLS]\", \"special\": true}], \"normalizer\": {\"type\": "
+    "\"BertNormalizer\", \"lowercase\": true}, \"pre_tokenizer\": {\"type\": \"BertPreTokenizer\"}, \"model\": "
+    "{\"type\": "
+    "\"WordPiece\", \"vocab\": {\"[UNK]\": 0, \"[SEP]\": 1, \"[CLS]\": 2, \"a\": 3, \"##b\": 4}}}";
+static const char unigram[] =
+    "{\"normalizer\": {\"type\": \"Strip\"}, \"pre_tokenizer\": {\"type\": \"Metaspace\", \"replacement\": "
+    "\"\xE2\x96\x81\"}, \"model\": {\"type\": \"Unigram\", \"unk_id\": 0, \"vocab\": [[\"<unk>\", 0.0], [\"a\", "
+    "-1.5]]}}";
+
+static void test_survives_oom(void **state) {
+    (void)state;
+    static const char *const others[] = {bpe, wordpiece, unigram};
+    static const char special[] = "{\"unk_token\": \"[UNK]\", \"sep_token\": \"[SEP]\", \"cls_token\": \"[CLS]\"}";
+    json_init();
+    json_decref(json_object()); /* draws jansson's seed */
+    fail_each_allocation("SentencePiece as BPE");
     expect_opens();
     unlink(out);
+    for (size_t i = 0; i < 3; i++) {
+        tiny_write(dir, "tokenizer.json", others[i], strlen(others[i]));
+        tiny_write(dir, "tokenizer_config.json", special, strlen(special));
+        fail_each_allocation(others[i]);
+        unlink(out);
+    }
 }
 
 static int n_calls;
