@@ -65,6 +65,23 @@ RF_API bool rf_token_piece(const rf_model *m, int32_t id, char **piece, size_t *
 RF_API uint32_t rf_model_n_vocab(const rf_model *m);
 RF_API uint32_t rf_model_n_embd(const rf_model *m); /* floats of an embedding */
 RF_API uint32_t rf_model_context_train(const rf_model *m);
+RF_API bool rf_model_generates(const rf_model *m); /* false: an encoder, which gives embeddings only */
+
+/* What a sequence's last hidden states become: their mean, the first token's, the last token's, or the scores that the
+ * model's rank head makes of one of them. */
+typedef enum {
+    RF_POOLING_MODEL = 0, /* what the file says; mean where it says nothing */
+    RF_POOLING_MEAN,
+    RF_POOLING_CLS,
+    RF_POOLING_LAST,
+    RF_POOLING_RANK
+} rf_pooling;
+RF_API rf_pooling rf_model_pooling(const rf_model *m); /* what RF_POOLING_MODEL means here */
+RF_API uint32_t rf_model_n_scores(const rf_model *m);  /* that RF_POOLING_RANK gives; 0: the model has no rank head */
+/* Ids of a (query, document) pair, as a rank model wants them: the file's own template "rerank", else BOS, query, EOS, SEP,
+ * document, EOS, of which those that the file adds. Control tokens in the two texts stay text. *ids: rf_free */
+RF_API bool rf_tokenize_pair(const rf_model *m, const char *query, size_t n_query, const char *text, size_t n_text,
+                             int32_t **ids, size_t *n_ids, rf_error *e);
 
 /* --- chat templates --------------------------------------------------------------------------------------------------- */
 typedef struct {
@@ -180,7 +197,8 @@ typedef struct {           /* start from rf_request_defaults() */
     bool ignore_eos;
     bool special_text;  /* show control tokens as text */
     bool logits;        /* report logits at every position of the prompt instead of generating */
-    bool embedding;     /* report the mean of the prompt's last hidden states instead of generating */
+    bool embedding;     /* report one row made of the prompt's last hidden states instead of generating */
+    rf_pooling pooling; /* of an embedding: how */
     bool no_cache;      /* compute the whole prompt, whatever is known of it */
     int64_t timeout_us; /* from start; past it the request fails with request.timeout. 0: none */
     uint32_t n_top;     /* alternatives reported with each token, 0 .. 64 */
@@ -218,7 +236,7 @@ typedef struct {
     /* LOGITS: row [n_vocab] of position pos */
     uint32_t pos, n_vocab;
     const float *row;
-    /* EMBEDDING: row [n_embd] */
+    /* EMBEDDING: row [n_embd], not normalised; of RF_POOLING_RANK the scores, n_embd is their number */
     uint32_t n_embd;
     /* FINISHED */
     rf_finish finish;
@@ -268,6 +286,28 @@ RF_API char *rf_engine_profile(rf_engine *g, bool reset);
 /* The KV cache's memory: JSON object {page_tokens, page_bytes, bytes, bytes_per_token, pages {total, used, cached, free},
  * tokens, allocator_bytes, page_table_bytes, fragmentation, efficiency}; rf_free. NULL: no memory. Any thread. */
 RF_API char *rf_engine_memory(const rf_engine *g);
+
+/* --- converting ------------------------------------------------------------------------------------------------------- */
+typedef struct {
+    uint64_t done, total; /* bytes of weights written */
+    const char *tensor;   /* the one being written; "" at first */
+    const char
+        *temporary; /* the file beside `out` that takes its name at the end: all there is to remove, should the */
+} rf_convert_state; /* process have to end at once */
+
+typedef struct {
+    const char *type; /* "f32", "f16", "bf16", "q8_0"; NULL: what most of the folder's weights are */
+    const char *name; /* general.name; NULL: the folder's name */
+    bool (*progress)(void *user, const rf_convert_state *s); /* false: stop, request.cancelled. NULL: none */
+    void *user;
+} rf_convert_options;
+
+/* Makes a GGUF file of a Hugging Face folder (config.json, *.safetensors, tokenizer.json or tokenizer.model), for the
+ * architectures that rf_model_open knows. Norms, biases and what is looked up by position stay F32, as llama.cpp's converter
+ * has it. Streams: memory does not grow with the weights. `out` is a new file or replaces a GGUF, at once and when all is on
+ * disk; what fails or is stopped leaves nothing. opt NULL: defaults. JSON object {architecture, name, type, tensors,
+ * parameters, bytes, tokens, tokenizer, pre_tokenizer, warnings: [what becomes other than the folder says]}; rf_free */
+RF_API char *rf_convert(const char *dir, const char *out, const rf_convert_options *opt, rf_error *e);
 
 /* --- this machine ----------------------------------------------------------------------------------------------------- */
 /* JSON array of {kind, name, ...}: the CPU; the GPUs, best first, with `usable` and for those that are not (or are not taken

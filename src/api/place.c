@@ -62,8 +62,22 @@ static status take_gpu(api_shape *s, const char *want, err *e) {
     return rc;
 }
 
+/* Attention that looks ahead has no kernel on GPUs. */
+static status keep_to_cpu(api_shape *s, const rf_model *m, const char *device, err *e) {
+    const char *arch = m->info.arch_name;
+    if (!s->automatic)
+        return fail(e, ERR_UNSUPPORTED,
+                    "--device %s: %s is an encoder, whose attention is built for the CPU only; give --device cpu",
+                    device, arch);
+    if (!take_gpu(s, "gpu", NULL))
+        api_down_note(&s->down, DOWN_OP, ERR_UNSUPPORTED, "%s is an encoder, whose attention has no GPU kernel", arch);
+    api_use_cpu(s);
+    because(s, WHY_CPU_FALLBACK, "%s is an encoder, which the CPU computes", arch);
+    return OK;
+}
+
 /* auto: the best GPU, else the CPU and why. What is asked for by name is taken, or refused with the reason. */
-status api_choose_device(api_shape *s, const rf_engine_options *opt, err *e) {
+status api_choose_device(api_shape *s, const rf_model *m, const rf_engine_options *opt, err *e) {
     const char *device = opt->device ? opt->device : "auto";
     err why;
     status rc = read_placement(s, opt, e);
@@ -73,6 +87,7 @@ status api_choose_device(api_shape *s, const rf_engine_options *opt, err *e) {
     if (!s->automatic && !gpu_want_is_valid(device))
         return fail(e, ERR_USAGE, "--device %s: give auto, cpu, gpu, hip, cuda, gpu:N, a GPU's UUID or PCI address",
                     device);
+    if (m->info.encoder) return keep_to_cpu(s, m, device, e);
     if (s->placement == PLACEMENT_CPU) return OK;
     rc = take_gpu(s, s->automatic ? "gpu" : device, &why);
     if (!s->automatic || rc == ERR_NOMEM) return rc ? fail(e, rc, "--device %s: %s", device, why.text) : OK;

@@ -31,8 +31,18 @@
     X(ERR_TOKENIZER, "model.tokenizer", "Model", 400, false, \
       "the vocabulary is missing, inconsistent or of an unknown kind") \
     X(ERR_PRETOKENIZER, "model.pre_tokenizer", "Model", 400, false, "a pre-tokenizer name that is not built in") \
+    X(ERR_CONVERT_WEIGHTS, "convert.safetensors", "Model", 400, false, \
+      "a safetensors file, or the index over several, is malformed, incomplete or contradicts itself") \
+    X(ERR_CONVERT_CONFIG, "convert.config", "Model", 400, false, \
+      "a JSON file of a Hugging Face folder is missing, malformed, or asks for what is not built in") \
+    X(ERR_CONVERT_TOKENIZER, "convert.tokenizer", "Model", 400, false, \
+      "a folder's tokenizer is missing, malformed or of a kind that is not built in") \
+    X(ERR_CONVERT_TENSOR, "convert.tensor", "Model", 400, false, \
+      "a folder's weight has no place in its architecture, or cannot be written as asked") \
     X(ERR_NUMBERS, "model.not_finite", "Model", 500, false, \
       "the model's numbers are not finite (NaN or infinity): refused, not sampled") \
+    X(ERR_EMBEDS_ONLY, "model.embeds_only", "User", 400, false, \
+      "the model is an encoder: it gives embeddings, it generates no text") \
     X(ERR_GRAPH, "internal.graph", "Internal", 500, false, "a computation graph failed its own checks") \
     X(ERR_INTERNAL, "internal.bug", "Internal", 500, false, "a state the program should never reach") \
     X(ERR_UNSUPPORTED, "backend.unsupported", "Backend", 400, false, "this device or build cannot do what was asked") \

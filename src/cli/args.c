@@ -118,11 +118,16 @@ static const option options[] = {
     {"--tensors", FLAG, AT(tensors), CMD_INSPECT, 0, 0, NULL, "every tensor: type, shape, bytes"},
     {"--metadata", FLAG, AT(metadata), CMD_INSPECT, 0, 0, NULL, "every metadata key"},
     {"--graph", FLAG, AT(graph), CMD_INSPECT, 0, 0, NULL, "the computation graph as it would run"},
-    {"-q --quiet", FLAG, AT(quiet), CMD_SAMPLED | CMD_LOGITS | CMD_BENCH | CMD_SERVE, 0, 0, NULL,
+    {"--type --outtype", TEXT, AT(convert_type), CMD_CONVERT, 0, 0, "f32|f16|bf16|q8_0",
+     "type of the weights; norms, biases and positions stay F32 [what the folder has]"},
+    {"-o --output --outfile", TEXT, AT(output), CMD_CONVERT, 0, 0, "FILE",
+     "the file to write; also the second argument"},
+    {"--name --model-name", TEXT, AT(model_name), CMD_CONVERT, 0, 0, "NAME", "what the model is called [the folder]"},
+    {"-q --quiet", FLAG, AT(quiet), CMD_SAMPLED | CMD_LOGITS | CMD_BENCH | CMD_SERVE | CMD_CONVERT, 0, 0, NULL,
      "no progress, device or speed on standard error"},
     {"--json", FLAG, AT(json),
-     CMD_REMOTE | CMD_INSPECT | CMD_PLAN | CMD_DEVICES | CMD_DOCTOR | CMD_VERIFY | CMD_TOKENIZE, 0, 0, NULL,
-     "one JSON document on standard output"},
+     CMD_REMOTE | CMD_INSPECT | CMD_PLAN | CMD_DEVICES | CMD_DOCTOR | CMD_VERIFY | CMD_TOKENIZE | CMD_CONVERT, 0, 0,
+     NULL, "one JSON document on standard output"},
     {"--log-level", TEXT, AT(log_level), CMD_ENGINE, 0, 0, "LEVEL",
      "trace, debug, info, warn, error or off; also by module, as warn,server=debug [warn; serve: info]"},
     {"--log-format", TEXT, AT(log_format), CMD_ENGINE, 0, 0, "human|json", "form of the log [human; in a file: json]"},
@@ -456,6 +461,8 @@ int args_parse(args *a, unsigned command, int argc, char **argv) {
             rc = read_option(&p, argc, argv, &i);
         else if (!a->operand)
             a->operand = argv[i];
+        else if (!a->second && command == CMD_CONVERT)
+            a->second = argv[i];
         else
             rc = cli_usage("usage.argument", "one argument too many: %.120s", argv[i]);
     }

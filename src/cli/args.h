@@ -27,6 +27,7 @@ enum { /* commands, as bits */
        CMD_CANCEL = 1 << 14,
        CMD_DOCTOR = 1 << 15,
        CMD_VERIFY = 1 << 16,
+       CMD_CONVERT = 1 << 19,
        CMD_MODEL = CMD_GENERATE | CMD_CHAT | CMD_LOGITS | CMD_TOKENIZE | CMD_DETOKENIZE | CMD_INSPECT | CMD_PLAN |
                    CMD_BENCH | CMD_SERVE | CMD_VERIFY,
        CMD_ENGINE = CMD_GENERATE | CMD_CHAT | CMD_LOGITS | CMD_PLAN | CMD_BENCH | CMD_SERVE | CMD_VERIFY,
@@ -43,10 +44,12 @@ typedef struct {
 
 typedef struct {
     unsigned command;
-    const char *operand; /* what stood without a dash: the model, a shell's name, a request's id */
+    const char *operand; /* what stood without a dash: the model, a shell's name, a request's id, convert's folder */
+    const char *second;  /* and behind it: convert's file */
     const char *model, *prompt, *file, *output, *tokens, *tokens_file, *device, *cache_k, *cache_v, *format;
     const char *gpu_layers, *split_mode, *tensor_split, *main_gpu, *verify, *placement;
     const char *log_level, *log_format, *log_file;
+    const char *convert_type, *model_name;
     const char *bench_p, *bench_n, *bench_d, *bench_t; /* lists */
     int64_t max_tokens, context, batch, ubatch, threads, parallel, seed, repeats;
     double temperature, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;

@@ -56,6 +56,7 @@ int cmd_inspect(const args *a);
 int cmd_plan(const args *a);
 int cmd_verify(const args *a);
 int cmd_bench(const args *a);
+int cmd_convert(const args *a);
 int cmd_devices(const args *a);
 int cmd_doctor(const args *a);
 int cmd_completion(const args *a);

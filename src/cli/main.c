@@ -21,6 +21,8 @@ const cli_command cli_commands[] = {
     {"doctor", CMD_DOCTOR, cmd_doctor, "doctor", "what is wrong with this machine, and how to mend it"},
     {"verify", CMD_VERIFY, cmd_verify, "verify MODEL [--device gpu]",
      "whether a device computes this model as the CPU does"},
+    {"convert", CMD_CONVERT, cmd_convert, "convert DIR OUT [--type f32|f16|bf16|q8_0]",
+     "a Hugging Face folder (safetensors) to a GGUF file"},
     {"status", CMD_STATUS, cmd_status, "status ID [--host URL]", "what became of a request of a running server"},
     {"cancel", CMD_CANCEL, cmd_cancel, "cancel ID [--host URL]", "end a request of a running server"},
     {"completion", CMD_COMPLETION, cmd_completion, "completion bash|zsh|fish", "a completion script for your shell"},
@@ -52,7 +54,7 @@ static const cli_command *find_command(const char *name) {
     return NULL;
 }
 
-static const char *const planned[] = {"perplexity", "embed", "models", "quantize", "verify", "context", "convert"};
+static const char *const planned[] = {"perplexity", "embed", "models", "quantize", "verify", "context"};
 
 static int unknown(const char *name) {
     for (size_t i = 0; i < sizeof planned / sizeof *planned; i++)

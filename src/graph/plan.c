@@ -37,6 +37,7 @@ static const node *storage_of(const node *n) {
 static void fill_order(plan *p, uint8_t *live) {
     live[p->g->result->id] = 1;
     if (p->g->hidden) live[p->g->hidden->id] = 1;
+    if (p->g->scores) live[p->g->scores->id] = 1;
     for (uint32_t i = p->g->n_nodes; i-- > 0;)
         for (uint32_t k = 0; live[i] && k < p->g->nodes[i]->n_in; k++) live[p->g->nodes[i]->in[k]->id] = 1;
     for (uint32_t i = 0; i < p->g->n_nodes; i++)
@@ -63,6 +64,11 @@ static status size_value(const plan *p, const node *n, plan_buffer *b, err *e) {
     return OK;
 }
 
+/* Quantised activations that a device may make in the launch that makes what they are of: they live from there on. */
+static bool is_drawn(const node *n) {
+    return n->op == OP_QUANTIZE || n->op == OP_SWIGLU_QUANTIZE || n->op == OP_GEGLU_QUANTIZE;
+}
+
 /* index: place in the order by node id. One life for every planned node; those without bytes are not placed. */
 static status find_lives(const plan *p, life *lives, uint32_t *index, err *e) {
     for (uint32_t i = 0; i < p->n_order; i++) {
@@ -77,10 +83,13 @@ static status find_lives(const plan *p, life *lives, uint32_t *index, err *e) {
     for (uint32_t i = 0; i < p->n_order; i++)
         for (uint32_t k = 0; k < p->order[i]->n_in; k++) {
             const node *from = storage_of(p->order[i]->in[k]);
-            if (from->op != OP_WEIGHT) lives[index[from->id]].dies = i;
+            if (from->op == OP_WEIGHT) continue;
+            lives[index[from->id]].dies = i;
+            if (is_drawn(p->order[i]) && index[from->id] < lives[i].born) lives[i].born = index[from->id];
         }
     lives[index[storage_of(p->g->result)->id]].dies = UINT32_MAX; /* read after the step */
     if (p->g->hidden) lives[index[storage_of(p->g->hidden)->id]].dies = UINT32_MAX;
+    if (p->g->scores) lives[index[storage_of(p->g->scores)->id]].dies = UINT32_MAX;
     return OK;
 }
 

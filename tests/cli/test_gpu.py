@@ -188,7 +188,7 @@ def test_a_cache_that_cannot_be_written(rocmforge, small, played, tmp_path, how)
 # --- devices that compute wrongly ------------------------------------------------------------------------------------------
 
 KERNELS = ("attention_merge", "attention_split_h4", "attention_tile", "kv_append", "linear_mat_few_q4_k", "linear_mat_q4_k",
-           "linear_vec1_q4_k", "linear_vec4_q4_k", "quantize_norm", "quantize_rows", "quantize_swiglu", "rows_get", "rows_rms_norm_small", "rows_take",
+           "linear_vec1_gated_q4_k", "linear_vec1_q4_k", "linear_vec4_q4_k", "quantize_norm", "quantize_rows", "quantize_swiglu", "rows_get", "rows_rms_norm_small", "rows_take",
            "sample_adjust", "sample_collect", "sample_pick", "sample_sums")
 
 

@@ -39,7 +39,7 @@ def test_an_option_that_a_command_does_not_use_is_refused(refused, command, opti
 
 
 @pytest.mark.parametrize("args", (["perplexity", "m"], ["embed", "m"], ["quantize", "a", "b", "c"],
-                                  ["convert", "a", "b"], ["models"], ["context", "list"],
+                                  ["models"], ["context", "list"],
                                   ["generate", "m", "--grammar", "x"], ["generate", "m", "--mirostat", "1"],
                                   ["generate", "m", "--dry-multiplier", "1"],
                                   ["generate", "m", "--lora=x"], ["plan", "m", "--no-mmap"]))

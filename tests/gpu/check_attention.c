@@ -1,6 +1,6 @@
 /* Attention and the cache: kv_append, attention_split + attention_merge and attention_tile against the CPU's reference, equal bit for bit. A case is one layer's shape and a batch of several sequences at different depths; its pages
  * stand in random order among unused ones, all memory that nothing wrote is NaN. */
-#include "gpu_check.h"
+#include "linear_data.h"
 
 #include "backend/cpu/cpu_ops.h"
 #include "backend/gpu/attention_plan.h"
@@ -37,15 +37,6 @@ typedef struct {
     uint32_t n_table;
     uint64_t rng;
 } bench;
-
-static void *take(size_t n) {
-    void *p = malloc(n ? n : 1);
-    if (!p) {
-        fprintf(stderr, "no memory\n");
-        exit(2);
-    }
-    return p;
-}
 
 static float *normals(bench *b, size_t n) {
     float *x = take(n * sizeof *x);
@@ -100,7 +91,7 @@ static void store(bench *b, uint32_t seq, uint32_t pos, const float *k, const fl
     }
 }
 
-static void make_rows(bench *b) {
+static void make_tokens(bench *b) {
     const shape *s = b->s;
     for (uint32_t i = 0; i < s->n_seq; i++) b->n_tok += s->n_new[i];
     b->seq = take(b->n_tok * sizeof *b->seq);
@@ -194,7 +185,7 @@ static void want_query(const bench *b, const cpu_ops *ops, uint32_t t, uint32_t 
 static void make_bench(bench *b, const shape *s, const cpu_ops *ops, uint64_t seed) {
     *b = (bench){.s = s, .rng = seed};
     make_layout(b);
-    make_rows(b);
+    make_tokens(b);
     make_cache(b, ops);
     b->want = take((size_t)b->n_tok * b->n_head * s->d_v * sizeof(float));
     for (uint32_t t = 0; t < b->n_tok; t++)
@@ -349,6 +340,59 @@ static void check_attention(check_rig *r, const bench *b, int how, const char *n
     check_reset(r);
 }
 
+/* Two steps of the merge in place: the second finds the counts as the first one did. */
+static void launch_in_place(check_rig *r, const bench *b, attention_args *a, const attention_lists *l, uint32_t set,
+                            const char *name) {
+    const shape *s = b->s;
+    uint32_t k = b->n_head * s->d_v, stride = gpu_act_bytes(k, a->scale_block) + 16, n_count = l->n_singles + 1;
+    uint32_t heads = gpu_attn_split_heads(s->group, s->d_k), parts = (s->group + heads - 1) / heads;
+    uint8_t *want = take((size_t)b->n_tok * stride), *got = take((size_t)b->n_tok * stride);
+    n_count *= s->n_kv / set;
+    uint32_t *zeros = take(n_count * sizeof *zeros), *count = take(n_count * sizeof *count);
+    memset(want, 0xFF, (size_t)b->n_tok * stride);
+    for (uint32_t t = 0; t < b->n_tok; t++) {
+        quantised_row(want + (size_t)t * stride, b->want + (size_t)t * k, k, a->scale_block);
+        one_nan(want + (size_t)t * stride, k, a->scale_block);
+    }
+    a->in_place = set;
+    a->quantised_stride = stride;
+    a->come = check_put(r, zeros, n_count * sizeof *zeros);
+    for (int twice = 0; twice < 2; twice++) {
+        a->quantised = check_put(r, NULL, (size_t)b->n_tok * stride);
+        const char *kernel = s->d_k > ATTN_SPLIT_D ? "attention_split_wide"
+                             : heads == 4          ? "attention_split_h4"
+                                                   : "attention_split_h8";
+        check_launch(r, "attention", kernel, l->max_chunks + 1, s->n_kv * parts, l->n_singles + 1, ATTN_SPLIT_THREADS,
+                     a, sizeof *a);
+        check_get(r, got, a->quantised, (size_t)b->n_tok * stride);
+        for (uint32_t t = 0; t < b->n_tok; t++) one_nan(got + (size_t)t * stride, k, a->scale_block);
+        check_bytes(r, "attention_split, in place", got, want, (size_t)b->n_tok * stride, "%s, %u kv heads", name, set);
+        check_get(r, count, a->come, n_count * sizeof *count);
+        check_bytes(r, "attention_split, in place", count, zeros, n_count * sizeof *count, "%s: the counts", name);
+    }
+    free(want), free(got), free(zeros), free(count);
+}
+
+/* Every set of kv heads that can be merged by one block. */
+static void check_in_place(check_rig *r, const bench *b, uint32_t scale_block, const char *name) {
+    const shape *s = b->s;
+    uint32_t n_out = s->group * s->d_v;
+    for (uint32_t set = 1; set <= s->n_kv; set++) {
+        if (s->n_kv % set || s->d_v % ATTN_MERGE_D || set * n_out % scale_block || set * n_out > ATTN_PLACE_D) continue;
+        attention_args a = put_attention(r, b);
+        attention_lists l;
+        attn_single *single = take((b->n_tok + 1) * sizeof *single);
+        attn_tile_of *tile = take((b->n_tok + 1) * sizeof *tile);
+        plan_lists(b, AS_SINGLES, &l, single, tile);
+        a.single = check_put(r, single, (l.n_singles + 1) * sizeof *single);
+        a.states = check_put(r, NULL, l.n_states * gpu_attn_state_bytes(b->n_head, s->d_v));
+        a.scale_block = scale_block;
+        launch_in_place(r, b, &a, &l, set, name);
+        free(single), free(tile);
+        check_reset(r);
+    }
+}
+
 static void run_shape(check_rig *r, const shape *s, uint64_t seed) {
     char name[160];
     snprintf(name, sizeof name, "%s/%s d%u/%u kv%u group%u page%u window%u cap%g%s", quant_lookup(s->type_k)->name,
@@ -362,6 +406,8 @@ static void run_shape(check_rig *r, const shape *s, uint64_t seed) {
     check_append(r, &b, name);
     check_reset(r);
     for (int how = AS_PLANNED; how <= AS_TILES; how++) check_attention(r, &b, how, name);
+    check_in_place(r, &b, 32, name);
+    check_in_place(r, &b, 256, name);
     free_bench(&b);
 }
 
@@ -501,6 +547,18 @@ static const shape few[] = {
      .n_seq = 2,
      .depth = {8300, 16400},
      .n_new = {1, 1}},
+    {.type_k = QUANT_F16, /* two blocks a chunk, merged in place by one */
+     .type_v = QUANT_F16,
+     .d_k = 64,
+     .d_v = 64,
+     .n_kv = 2,
+     .group = 12,
+     .page_tokens = 32,
+     .n_rot = 64,
+     .sinks = true,
+     .n_seq = 3,
+     .depth = {1, 70, 200},
+     .n_new = {1, 2, 1}},
     {.type_k = QUANT_F16,
      .type_v = QUANT_Q8_0,
      .d_k = 576,
@@ -599,7 +657,7 @@ static void run_long(check_rig *r) {
 static void time_shape(check_rig *r, const shape *s) {
     bench b = {.s = s};
     make_layout(&b);
-    make_rows(&b);
+    make_tokens(&b);
     b.block = take(b.kv.n_bytes);
     memset(b.block, 0x2C, b.kv.n_bytes);
     b.rotated_q = b.q;

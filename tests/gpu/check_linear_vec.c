@@ -126,6 +126,103 @@ static void check_expert(check_rig *r, quant_type t, uint32_t k, uint32_t n_rows
     free(rows), free(want), free(got);
 }
 
+/* A gate and its up with what comes behind, n outputs; twice, for the counts. */
+static void check_gated(check_rig *r, quant_type t, uint32_t k, uint32_t n, bool gelu, spirit s) {
+    char name[64];
+    kernel_name(name, sizeof name, "vec1_gated", t);
+    if (!check_wanted(r, name)) return;
+    gpu_weight_planes w;
+    cpu_ops ops;
+    cpu_ops_ref(&ops);
+    if (!gpu_weight_shape(&w, t, k)) abort();
+    input in = make_input(t, 1, k, s);
+    const uint32_t up_first = draw() % 2, n_units = (n + LINEAR_GATED_UNIT - 1) / LINEAR_GATED_UNIT;
+    linear_gated_args a = {.n = n, .scale_block = in.act.scale_block, .gelu = gelu};
+    float *y = take((size_t)n * 2 * 4), *z = take((size_t)n * 4);
+    for (uint32_t p = 0; p < 2; p++) {
+        gpu_weight *part = &a.lin.part[p];
+        uint8_t *rows = make_rows(&w, n, s);
+        put_planes(r, &w, rows, n, part->plane);
+        memcpy(part->stride, w.stride, sizeof part->stride);
+        part->n_rows = n;
+        part->y_column = p * n;
+        reference(y + p * n, n, &w, rows, n, &in, 0, 0, 1);
+        free(rows);
+    }
+    a.gate = up_first ? n : 0;
+    a.up = n - a.gate;
+    (gelu ? ops.geglu : ops.swiglu)(z, y + a.gate, y + a.up, n);
+    const uint32_t n_out = gpu_act_bytes(n, a.scale_block);
+    uint8_t *want = take(n_out), *got = take(n_out);
+    quantised_row(want, z, n, a.scale_block);
+    one_nan(want, n, a.scale_block);
+    uint32_t *zeros = take(n_units * 4), *count = take(n_units * 4);
+    a.lin.x = check_put(r, in.rows, in.stride);
+    a.lin.x_stride = in.stride;
+    a.lin.y = check_put(r, NULL, (size_t)n * 2 * 4);
+    a.lin.k = k, a.lin.n_cols = 1, a.lin.n_parts = 2, a.lin.n_rows = 2 * n, a.lin.y_stride = n * 8;
+    a.come = check_put(r, zeros, n_units * 4);
+    for (int twice = 0; twice < 2; twice++) {
+        a.out = check_put(r, NULL, n_out);
+        check_launch(r, "linear_vec_one", name, n / LINEAR_VEC_ROWS * 2, 1, 1, LINEAR_VEC1_THREADS, &a, sizeof a);
+        check_get(r, got, a.out, n_out);
+        one_nan(got, n, a.scale_block);
+        check_bytes(r, name, got, want, n_out, "k %u, %u outputs, %s", k, n, spirit_name(s));
+        check_get(r, count, a.come, n_units * 4);
+        check_bytes(r, name, count, zeros, n_units * 4, "k %u, %u outputs: the counts", k, n);
+    }
+    check_reset(r);
+    free_input(&in);
+    free(y), free(z), free(want), free(got), free(zeros), free(count);
+}
+
+/* Parts of several K types over one column. */
+static void check_mixed(check_rig *r, uint32_t k, const quant_type t[LINEAR_PARTS], uint32_t n_parts, bool residual) {
+    static const char name[] = "linear_vec1_mixed_k";
+    if (!check_wanted(r, name)) return;
+    uint64_t state = 5;
+    input in = make_input(QUANT_Q4_K, 1, k, EVERYDAY);
+    linear_args a = {.k = k, .n_cols = 1, .n_parts = n_parts, .x_stride = in.stride};
+    uint32_t n[LINEAR_PARTS], width = 0, column = 0;
+    for (uint32_t p = 0; p < n_parts; p++) width += n[p] = 1 + draw() % 20;
+    float *want = nan_floats(width), *got = take(width * 4), *res = take(width * 4);
+    for (uint32_t i = 0; i < width; i++) res[i] = check_normal(&state);
+    for (uint32_t p = 0; p < n_parts; column += n[p++]) {
+        gpu_weight_planes w;
+        if (!gpu_weight_shape(&w, t[p], k)) abort();
+        uint8_t *rows = make_rows(&w, n[p], EVERYDAY);
+        put_planes(r, &w, rows, n[p], a.part[p].plane);
+        memcpy(a.part[p].stride, w.stride, sizeof w.stride);
+        a.part[p].n_rows = n[p];
+        a.part[p].y_column = column;
+        a.types |= (uint32_t)t[p] << 8 * p;
+        reference(want + column, width, &w, rows, n[p], &in, 0, 0, 1);
+        free(rows);
+    }
+    for (uint32_t i = 0; residual && i < width; i++) want[i] = want[i] + res[i];
+    a.n_rows = width;
+    a.x = check_put(r, in.rows, in.stride);
+    a.y = check_put(r, NULL, width * 4);
+    a.residual = residual ? check_put(r, res, width * 4) : 0;
+    uint32_t blocks = 0;
+    for (uint32_t p = 0; p < n_parts; p++) blocks += (n[p] + LINEAR_VEC_ROWS - 1) / LINEAR_VEC_ROWS;
+    check_launch(r, "linear_vec_one", name, blocks, 1, 1, LINEAR_VEC1_THREADS, &a, sizeof a);
+    check_get(r, got, a.y, width * 4);
+    check_floats(r, name, got, want, width, "k %u, %u parts", k, n_parts);
+    check_reset(r);
+    free_input(&in);
+    free(want), free(got), free(res);
+}
+
+static void check_mixed_all(check_rig *r) {
+    static const quant_type types[] = {QUANT_Q4_K, QUANT_Q6_K, QUANT_Q2_K, QUANT_Q3_K, QUANT_Q5_K};
+    for (uint32_t i = 0; i < (check_short() ? 1 : check_long() ? 30 : 6); i++) {
+        quant_type t[LINEAR_PARTS];
+        for (uint32_t p = 0; p < LINEAR_PARTS; p++) t[p] = types[(i + p * (1 + i % 3)) % 5];
+        check_mixed(r, 256 * (1 + i * 7 % 20), t, check_short() ? 2 : 2 + i % 3, i % 2);
+    }
+}
+
 static uint32_t some_k(quant_type t, uint32_t i) {
     static const uint32_t blocks[] = {1, 5, 18, 128, 129, 160, 270, 448};       /* of 32 */
     static const uint32_t super[] = {1, 2, 5, 16, 17, 19, 33, 56};              /* of 256 */
@@ -140,6 +237,7 @@ static void check_little(check_rig *r, quant_type t) {
     const shape c = {t, some_k(t, i + 1), {3, 2}, 2, 3, true, NOT_FINITE};
     check_shape(r, &c);
     check_expert(r, t, some_k(t, i), 3, 1, true);
+    if (quantised(t)) check_gated(r, t, some_k(t, i), quant_lookup((uint32_t)t)->block_elems, false, EVERYDAY);
 }
 
 static void check_type(check_rig *r, quant_type t) {
@@ -158,6 +256,10 @@ static void check_type(check_rig *r, quant_type t) {
     }
     for (uint32_t i = 0; i < (check_long() ? 8 : 2); i++)
         check_expert(r, t, some_k(t, i + 1), 1 + draw() % 20, 1 + i % 3, i % 2 != 0);
+    const uint32_t unit = quant_lookup((uint32_t)t)->block_elems;
+    for (uint32_t i = 0; quantised(t) && i < (check_long() ? 12 : 3); i++)
+        check_gated(r, t, some_k(t, i), unit * (unit == 32 ? 1 + i * 9 % 20 : 1 + i % 3), i % 2,
+                    i % 3 ? EVERYDAY : NOT_FINITE);
 }
 
 /* --- how fast: a model's matrices, weights far beyond the caches ------------------------------------------------------------ */
@@ -199,5 +301,6 @@ int main(int argc, char **argv) {
         time_all(r);
     else
         for (int t = 0; t < N_LINEAR_TYPES; t++) check_type(r, linear_types[t]);
+    if (!getenv("RF_TIME")) check_mixed_all(r);
     return check_close(r);
 }

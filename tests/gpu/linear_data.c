@@ -180,3 +180,26 @@ void reference(float *y, size_t y_stride, const gpu_weight_planes *w, const uint
                 for (uint32_t i = 0; i < n; i++) y[(c0 + c) * y_stride + r + i] = acc[c * PANEL_ROWS + i];
         }
 }
+
+void quantised_row(uint8_t *to, const float *x, uint32_t n, uint32_t scale_block) {
+    cpu_ops ops;
+    cpu_ops_ref(&ops);
+    cpu_act act = {.code = take(n), .scale = take(n / scale_block * 4), .sum = take(n / 8), .n_tok = 1};
+    act.scale_block = scale_block;
+    ops.quantize(&act, 0, x, n);
+    memset(to, 0xFF, gpu_act_bytes(n, scale_block)); /* as the device's memory starts */
+    memcpy(to, act.code, n);
+    memcpy(to + gpu_act_sums(n), act.sum, n / 8);
+    memcpy(to + gpu_act_scales(n), act.scale, n / scale_block * 4);
+    free(act.code), free(act.scale), free(act.sum);
+}
+
+void one_nan(uint8_t *row, uint32_t n, uint32_t scale_block) {
+    for (uint32_t b = 0; b < n / scale_block; b++) {
+        uint8_t *p = row + gpu_act_scales(n) + 4 * (size_t)b;
+        float f;
+        memcpy(&f, p, 4);
+        f = isnan(f) ? NAN : f;
+        memcpy(p, &f, 4);
+    }
+}

@@ -40,6 +40,11 @@ void free_input(input *in);
 void reference(float *y, size_t y_stride, const gpu_weight_planes *w, const uint8_t *rows, uint32_t n_rows,
                const input *in, uint32_t first, uint32_t col0, uint32_t n_col);
 
+/* A row of n values quantised as the reference has it, in the device's layout (gpu_act_bytes). A scale that is NaN gets other
+ * bits on the device: one_nan gives both the same. */
+void quantised_row(uint8_t *to, const float *x, uint32_t n, uint32_t scale_block);
+void one_nan(uint8_t *row, uint32_t n, uint32_t scale_block);
+
 /* "linear_" form "_" and the type's name in small letters */
 void kernel_name(char *to, size_t n, const char *form, quant_type t);
 

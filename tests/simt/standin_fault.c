@@ -1,8 +1,8 @@
 /* What goes wrong, and when: ROCMFORGE_STANDIN_FAULT, faults with commas between them. N counts from 1; * stands for every.
  *
  *   hipMalloc:3:2          call 3 of the function returns error 2 (hipErrorOutOfMemory)
- *   launch:NAME:flip:N     launch N of the kernel (* any kernel): one bit of what it wrote is wrong; also skip (it writes
- *                          nothing) and fail (hipErrorLaunchFailure with the next synchronising call)
+ *   launch:NAME:flip:N     launch N of the kernel (* any kernel): one bit of what it wrote to each block of memory is wrong; also
+ *                          skip (it writes nothing) and fail (hipErrorLaunchFailure with the next synchronising call)
  *   copy:N:stale           asynchronous copy N does nothing; short: it copies half
  *   hang:N                 the Nth wait of the host never ends
  *   slow:US                every launch takes so many microseconds more
@@ -87,8 +87,8 @@ copy_fault fault_of_copy(void) {
     return COPY_WELL;
 }
 
-/* -- one wrong bit: all of the device's memory is compared with what it was; of the words that changed, the middle one gets
- * its bit 22 turned, the highest of a float's fraction -- */
+/* -- one wrong bit: all of the device's memory is compared with what it was; of the words that changed in each block of it, the
+ * middle one gets its bit 22 turned, the highest of a float's fraction -- */
 
 static unsigned char *shadow;
 
@@ -109,21 +109,22 @@ void flip_before(int dev) {
     }
 }
 
-/* Word number `wanted` of those that changed is turned; returns how many there are. */
-static size_t changed_words(int dev, size_t wanted) {
-    const unsigned char *old = shadow;
+/* Word number `wanted` of those that changed in a block is turned; returns how many there are. */
+static size_t changed_words(block *b, const unsigned char *old, size_t wanted) {
     size_t n = 0;
-    for (const block *b = block_list(); b && shadow; b = b->next) {
-        if (b->dev != dev) continue;
-        for (size_t i = 0; i + 4 <= b->n_bytes; i += 4, old += 4)
-            if (memcmp(b->at + i, old, 4) != 0 && n++ == wanted) b->at[i + 2] ^= 0x40;
-    }
+    for (size_t i = 0; i + 4 <= b->n_bytes; i += 4)
+        if (memcmp(b->at + i, old + i, 4) != 0 && n++ == wanted) b->at[i + 2] ^= 0x40;
     return n;
 }
 
 void flip_after(int dev) {
-    const size_t n = changed_words(dev, SIZE_MAX);
-    (void)changed_words(dev, n / 2);
+    const unsigned char *old = shadow;
+    for (block *b = block_list(); b && shadow; b = b->next) {
+        if (b->dev != dev) continue;
+        const size_t n = changed_words(b, old, SIZE_MAX);
+        if (n) (void)changed_words(b, old, n / 2);
+        old += b->n_bytes & ~(size_t)3;
+    }
     free(shadow);
     shadow = NULL;
 }

@@ -14,7 +14,7 @@ static model_layer layers[64];
 /* Pages of f16: n_layer * 8 heads * 2 * 128 * 2 bytes a token. */
 static rf_model numbers(uint32_t n_layer) {
     for (uint32_t i = 0; i < n_layer; i++) layers[i] = (model_layer){.n_kv_head = 8, .d_k = 128, .d_v = 128};
-    return (rf_model){.info = {.n_layer = n_layer, .context_train = 32768, .layer = layers}};
+    return (rf_model){.info = {.n_layer = n_layer, .n_kv_layers = n_layer, .context_train = 32768, .layer = layers}};
 }
 
 static api_shape made(const rf_model *m, rf_engine_options opt) {
@@ -165,6 +165,26 @@ static json_t *plan_of(const rf_model *m, rf_engine_options opt) {
 }
 
 /* More than any machine has: 1 KiB a token, 2^24 tokens, 4096 times. */
+/* Each prompt in one step: it holds a context, gives each of its rows, and no cache is larger than it needs. */
+static void test_encoders(void **state) {
+    (void)state;
+    rf_model m = numbers(4);
+    m.info.encoder = true, m.info.arch_name = "bert", m.info.context_train = m.info.max_positions = 512;
+    m.info.n_kv_layers = 1;
+    api_shape s = made(&m, (rf_engine_options){.parallel = 100, .ubatch = 64, .logits_rows = 1});
+    assert_true(s.context == 512 && s.exec.max_tok == 512 && s.exec.max_out == 512 && s.sched.no_prefix);
+    assert_true(s.exec.type_k == QUANT_F32 && s.exec.n_pages == 512 / 16 + 100 && !s.gpus);
+    assert_non_null(strstr(s.reason, "bert is an encoder"));
+    s = made(&m, (rf_engine_options){.context = 100, .parallel = 8, .ubatch = 700, .cache_type_k = "f16"});
+    assert_true(s.exec.max_tok == 700 && s.exec.max_out == 700 && s.exec.n_pages == 700 / 16 + 1 + 8);
+    assert_true(s.exec.type_k == QUANT_F16 && s.exec.type_v == QUANT_F32);
+    refused(&m, (rf_engine_options){.context = 513}, ERR_RANGE, "512");
+    refused(&m, (rf_engine_options){.device = "gpu"}, ERR_UNSUPPORTED, "bert");
+    refused(&m, (rf_engine_options){.kv_cache_dir = "/x"}, ERR_USAGE, "bert");
+    m.info.max_positions = 0;
+    refused(&m, (rf_engine_options){.context = 16385}, ERR_RANGE, "16384");
+}
+
 static void test_what_does_not_fit(void **state) {
     (void)state;
     char path[TINY_PATH];
@@ -275,6 +295,7 @@ int main(void) {
         cmocka_unit_test(test_presets),
         cmocka_unit_test(test_a_context_always_fits),
         cmocka_unit_test(test_scheduling),
+        cmocka_unit_test(test_encoders),
         cmocka_unit_test(test_what_does_not_fit),
         cmocka_unit_test(test_tables_are_planned),
         cmocka_unit_test(test_memory_of_an_engine),

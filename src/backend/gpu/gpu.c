@@ -23,7 +23,7 @@ static size_t value_bytes(const plan *p, const node *n) {
 
 static bool is_incoming(const node *n, uint32_t device) { return n->op == OP_COPY && n->device == device; }
 static bool is_result(const plan *p, const node *n, uint32_t device) {
-    return n && n->device == device && (n == p->g->result || n == p->g->hidden);
+    return n && n->device == device && (n == p->g->result || n == p->g->hidden || n == p->g->scores);
 }
 
 /* The cache's layers that this device has, side by side in a page of its own. */
@@ -47,7 +47,8 @@ typedef struct {
 } gpu_sizes;
 
 static status measure_sizes(const plan *p, uint32_t device, const kv_layout *kv, gpu_sizes *z, err *e) {
-    *z = (gpu_sizes){.activations = gpu_align(p->act_bytes[device]), .scratch = gpu_scratch_measure(p, device, kv)};
+    const gpu_scratch scratch = gpu_scratch_measure(p, device, kv);
+    *z = (gpu_sizes){.activations = gpu_align(p->act_bytes[device]), .scratch = gpu_scratch_bytes(&scratch)};
     gpu_tensor *t = mem_array(p->g->n_nodes, sizeof *t);
     status s = t ? gpu_tensors_describe(p, device, t, &z->weights, e) : fail(e, ERR_NOMEM, "memory plan");
     mem_free(t);
@@ -124,10 +125,10 @@ static uint32_t segment_of(const plan *p, const node *n) {
 
 static status open_windows(gpu_backend *g, size_t crossing, err *e) {
     const plan *p = g->p;
-    const node *results[2] = {p->g->result, p->g->hidden};
+    const node *results[GPU_RESULTS] = {p->g->result, p->g->hidden, p->g->scores};
     void *host = NULL;
     status s = OK;
-    for (uint32_t i = 0; !s && i < 2; i++) {
+    for (uint32_t i = 0; !s && i < GPU_RESULTS; i++) {
         if (!is_result(p, results[i], g->id) || results[i]->op == OP_COPY)
             continue; /* that lies in host memory already */
         s = open_window(g, &g->result[i], results[i], e);
@@ -144,6 +145,7 @@ static status open_windows(gpu_backend *g, size_t crossing, err *e) {
 }
 
 static status alloc_blocks(gpu_backend *g, const gpu_sizes *z, err *e) {
+    const gpu_scratch scratch = gpu_scratch_measure(g->p, g->id, g->kv);
     uint64_t state_bytes;
     g->layer_at = mem_array(g->kv->n_layers, sizeof *g->layer_at);
     if (!g->layer_at) return fail(e, ERR_NOMEM, "KV layout of the GPU");
@@ -154,7 +156,9 @@ static status alloc_blocks(gpu_backend *g, const gpu_sizes *z, err *e) {
     status s = alloc_block(g, z->activations, &g->act, "activations", e);
     if (!s) s = alloc_block(g, z->kv, &g->kv_block, "the KV cache", e);
     if (!s) s = alloc_block(g, z->scratch, &g->scratch, "scratch", e);
-    g->lists = g->scratch + gpu_align(g->states * state_bytes);
+    g->lists = g->scratch + scratch.states;
+    g->come = g->lists + scratch.lists;
+    g->gated = g->come + scratch.come;
     return s;
 }
 
@@ -275,7 +279,7 @@ static status take_value(backend *b, const node *n, uint32_t n_rows, backend *ot
 
 static const void *peek(backend *b, const node *n, size_t *stride) {
     gpu_backend *g = of(b);
-    for (uint32_t i = 0; i < 2; i++) {
+    for (uint32_t i = 0; i < GPU_RESULTS; i++) {
         if (g->result[i].n != n) continue;
         *stride = g->result[i].stride;
         return g->result[i].host;
@@ -350,7 +354,7 @@ static void close_gpu(backend *b) {
     if (g->stream) g->d->stream_close(g->d, g->dev, g->stream); /* the wait may fail: memory outlives what is queued */
     gpu_graphs_close(g);
     gpu_profile_close(g);
-    for (uint32_t i = 0; i < 2; i++) close_window(g, &g->result[i]);
+    for (uint32_t i = 0; i < GPU_RESULTS; i++) close_window(g, &g->result[i]);
     for (uint32_t i = 0; i < g->n_incoming; i++) close_window(g, &g->incoming[i]);
     if (g->crossing) g->d->host_release(g->d, g->dev, g->crossing);
     gpu_draws_close(g);

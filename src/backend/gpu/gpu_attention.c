@@ -1,6 +1,7 @@
 /* The launches of the cache and of attention (kernels/args_attention.h). A node has three of the latter: tokens that stand
  * alone go chunk by chunk through scratch memory and are merged, runs of a prompt go in tiles. Which is which stands in the
- * step's lists; a step without the one or the other launches nothing for it. */
+ * step's lists; a step without the one or the other launches nothing for it. A step of such tokens alone, whose contexts are
+ * not long, is one launch: it merges in place and quantises what only the quantise behind it would read. */
 #include "backend/gpu/gpu_items.h"
 
 enum { MOST_STATES = 16384 }; /* 270 MB for 32 heads of 128 */
@@ -83,12 +84,22 @@ static const char *split_kernel(const node *n) {
     return split_heads(n) == 8 ? "attention_split_h8" : "attention_split_h4";
 }
 
-/* param: query head groups, chunks that a window lets a token see (0: no window) */
+static uint32_t chunks_seen(const gpu_step *s, uint32_t window) {
+    return window ? min_u32(s->n_chunks, window) : s->n_chunks;
+}
+
+bool gpu_attention_in_place(const gpu_step *s, uint32_t most, uint32_t window) {
+    return s->n_single && !s->n_tile && chunks_seen(s, window) <= most;
+}
+
+/* param: query head groups, chunks that a window lets a token see (0: no window), the most to merge in place, and kv heads of
+ * a set */
 static void shape_split(const gpu_backend *g, const gpu_item *i, const gpu_step *s, uint32_t rows, gpu_launch *l,
                         gpu_kernel *kernel) {
     (void)g, (void)rows, (void)kernel;
-    uint32_t chunks = i->param[1] ? min_u32(s->n_chunks, i->param[1]) : s->n_chunks;
-    l->grid[0] = s->n_single ? chunks : 0;
+    bool in_place = gpu_attention_in_place(s, i->param[2], i->param[1]);
+    gpu_item_set(i, offsetof(attention_args, in_place), in_place ? i->param[3] : 0);
+    l->grid[0] = s->n_single ? chunks_seen(s, i->param[1]) : 0;
     l->grid[1] = i->param[0];
     l->grid[2] = s->n_single;
 }
@@ -96,9 +107,36 @@ static void shape_split(const gpu_backend *g, const gpu_item *i, const gpu_step 
 static void shape_merge(const gpu_backend *g, const gpu_item *i, const gpu_step *s, uint32_t rows, gpu_launch *l,
                         gpu_kernel *kernel) {
     (void)g, (void)rows, (void)kernel;
-    l->grid[0] = s->n_single;
+    l->grid[0] = gpu_attention_in_place(s, i->param[2], i->param[3]) ? 0 : s->n_single;
     l->grid[1] = i->param[0];
     l->grid[2] = i->param[1];
+}
+
+/* kv heads whose outputs are whole scale blocks, few enough for a block: a set of them is merged in place; 0: there is none. */
+static uint32_t heads_of_set(const node *n, uint32_t scale_block) {
+    uint32_t n_out = group_of(n) * n->p.attn.d_v;
+    if (n->p.attn.d_v % ATTN_MERGE_D) return 0;
+    for (uint32_t m = 1; m <= n->p.attn.n_kv_head && m * n_out <= ATTN_PLACE_D; m++)
+        if (n->p.attn.n_kv_head % m == 0 && m * n_out % scale_block == 0) return m;
+    return 0;
+}
+
+/* The quantise behind it, if attention can do that as well; then the rest of what that takes. */
+static void draw_quantise(gpu_backend *g, const node *n, attention_args *args, uint32_t window_chunks, uint32_t *set) {
+    const node *q = g->next;
+    *set = 0;
+    if (!q || q->op != OP_QUANTIZE || q->in[0] != n || !gpu_only_reader(g, q, n)) return;
+    args->scale_block = q->dtype == DTYPE_Q8K ? 256 : 32;
+    *set = heads_of_set(n, args->scale_block);
+    if (!*set) return;
+    gpu_value y = gpu_value_of(g, q);
+    args->quantised = y.at;
+    args->quantised_stride = y.stride;
+    args->come = g->come;
+    g->drawn.n = q;
+    g->drawn.behind_attention = true;
+    g->drawn.chunks[0] = ATTN_PLACE_CHUNKS / gpu_ceil_div(*set * group_of(n) * n->p.attn.d_v, 512);
+    g->drawn.chunks[1] = window_chunks;
 }
 
 static void shape_tile(const gpu_backend *g, const gpu_item *i, const gpu_step *s, uint32_t rows, gpu_launch *l,
@@ -131,13 +169,18 @@ status gpu_make_attention(gpu_backend *g, const node *n, err *e) {
     args.window = n->p.attn.window;
     args.scale = n->p.attn.scale;
     args.softcap = n->p.attn.softcap;
+    uint32_t set, window_chunks = args.window ? args.window / ATTN_KEYS + 2 : 0;
+    draw_quantise(g, n, &args, window_chunks, &set);
+    uint32_t most = set ? g->drawn.chunks[0] : 0;
     gpu_item_spec spec = {.n = n, .args = &args, .args_bytes = sizeof args, .rows = n->rows};
     spec.kernel = split_kernel(n);
     spec.block = ATTN_SPLIT_THREADS;
     spec.shape = shape_split;
     spec.part = GPU_PART_SPLIT;
     spec.param[0] = n_kv * gpu_ceil_div(group_of(n), h);
-    spec.param[1] = args.window ? args.window / ATTN_KEYS + 2 : 0;
+    spec.param[1] = window_chunks;
+    spec.param[2] = most;
+    spec.param[3] = set;
     status s = add_attention(g, &spec, q, y, e);
     spec.kernel = "attention_merge";
     spec.block = ATTN_MERGE_THREADS;
@@ -145,6 +188,7 @@ status gpu_make_attention(gpu_backend *g, const node *n, err *e) {
     spec.part = GPU_PART_MERGE;
     spec.param[0] = args.n_head;
     spec.param[1] = gpu_ceil_div(n->p.attn.d_v, ATTN_MERGE_D);
+    spec.param[3] = window_chunks;
     if (!s) s = add_attention(g, &spec, q, y, e);
     spec.kernel = "attention_tile";
     spec.block = ATTN_TILE_THREADS;

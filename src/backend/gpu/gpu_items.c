@@ -124,11 +124,22 @@ static const node *next_launch(const gpu_backend *g, const plan_segment *seg, ui
     return NULL;
 }
 
+bool gpu_only_reader(const gpu_backend *g, const node *reader, const node *of) {
+    if (of == g->p->g->result || of == g->p->g->hidden) return false;
+    for (uint32_t i = 0; i < g->p->n_order; i++) {
+        const node *n = g->p->order[i];
+        for (uint32_t k = 0; k < n->n_in; k++)
+            if (n->in[k] == of && n != reader && (n->op != OP_VIEW || !gpu_only_reader(g, reader, n))) return false;
+    }
+    return true;
+}
+
 static status make_segment(gpu_backend *g, const plan_segment *seg, err *e) {
     status s = OK;
     for (uint32_t k = 0; !s && k < seg->n; k++) {
-        const node *n = g->p->order[seg->first + k], *next = n->op == OP_ROPE ? next_launch(g, seg, k) : NULL;
-        if (next && gpu_append_turns(next, n))
+        const node *n = g->p->order[seg->first + k], *next = next_launch(g, seg, k);
+        g->next = next;
+        if (next && n->op == OP_ROPE && gpu_append_turns(next, n))
             g->held_rope = n;
         else
             s = make_table[n->op](g, n, e);
@@ -152,9 +163,34 @@ status gpu_items_make(gpu_backend *g, err *e) {
     return s;
 }
 
-size_t gpu_scratch_measure(const plan *p, uint32_t device, const kv_layout *kv) {
+gpu_scratch gpu_scratch_measure(const plan *p, uint32_t device, const kv_layout *kv) {
     uint64_t state_bytes, n = gpu_attention_states(p, device, kv, &state_bytes);
-    return (size_t)(gpu_align(n * state_bytes) + gpu_expert_list_bytes(p, device));
+    return (gpu_scratch){.states = gpu_align(n * state_bytes),
+                         .lists = gpu_expert_list_bytes(p, device),
+                         .come = gpu_come_bytes(p, device),
+                         .gated = gpu_gated_bytes(p, device)};
+}
+
+uint64_t gpu_come_bytes(const plan *p, uint32_t device) {
+    uint64_t most = 0;
+    for (uint32_t i = 0; i < p->n_order; i++) {
+        const node *n = p->order[i];
+        uint64_t counts = n->op == OP_ATTENTION ? (uint64_t)p->max_tok * n->p.attn.n_kv_head
+                          : n->op == OP_LINEAR  ? n->width / LINEAR_GATED_UNIT + 1
+                                                : 0;
+        if (n->device == device && counts > most) most = counts;
+    }
+    return gpu_align(most * sizeof(uint32_t));
+}
+
+uint64_t gpu_gated_bytes(const plan *p, uint32_t device) {
+    uint64_t most = 0;
+    for (uint32_t i = 0; i < p->n_order; i++) {
+        const node *n = p->order[i];
+        bool gated = n->op == OP_SWIGLU_QUANTIZE || n->op == OP_GEGLU_QUANTIZE;
+        if (gated && n->device == device && n->width > most) most = n->width;
+    }
+    return gpu_align(2 * most * sizeof(float));
 }
 
 /* --- what can be made -------------------------------------------------------------------------------------------------- */
@@ -171,7 +207,7 @@ static bool is_aligned(const node *x) {
 }
 
 static bool attention_fits(const node *n) {
-    return n->p.attn.d_k <= ATTN_MAX_D && n->p.attn.d_v <= ATTN_MAX_D &&
+    return !n->p.attn.ahead && n->p.attn.alibi == 0.0f && n->p.attn.d_k <= ATTN_MAX_D && n->p.attn.d_v <= ATTN_MAX_D &&
            (n->op != OP_ATTENTION || n->p.attn.n_head / n->p.attn.n_kv_head <= GPU_MAX_GROUP);
 }
 
@@ -179,7 +215,11 @@ static bool attention_fits(const node *n) {
 bool gpu_supports(const backend *b, const node *n) {
     (void)b;
     switch (n->op) {
-    case OP_GET_ROWS: return matrix_fits(n->in[0]);
+    case OP_TOKEN_TYPES:
+    case OP_MEAN_ROWS:
+    case OP_GELU_ERF: return false;
+    case OP_LAYER_NORM: return n->n_in == 3;
+    case OP_GET_ROWS: return n->in[1]->op != OP_TOKEN_TYPES && matrix_fits(n->in[0]);
     case OP_LINEAR_EXPERT: return matrix_fits(n->in[1]) && is_aligned(n->in[0]);
     case OP_LINEAR:
         for (uint32_t i = 1; i < n->n_in - n->p.linear.residual; i++)

@@ -16,7 +16,7 @@ typedef struct {
     size_t args_bytes;
     graph_rows rows;
     gpu_shape_fn shape;
-    uint32_t param[5]; /* the shape function's */
+    uint32_t param[6]; /* the shape function's */
     gpu_part part;
 } gpu_item_spec;
 
@@ -33,7 +33,10 @@ gpu_weight gpu_matrix_of(const gpu_backend *g, const node *w);
 status gpu_make_rows(gpu_backend *g, const node *n, err *e);
 status gpu_make_linear(gpu_backend *g, const node *n, err *e);
 status gpu_make_append(gpu_backend *g, const node *n, err *e);
-bool gpu_append_turns(const node *append, const node *rope); /* one launch can do both */
+bool gpu_append_turns(const node *append, const node *rope);                    /* one launch can do both */
+bool gpu_only_reader(const gpu_backend *g, const node *reader, const node *of); /* of the value or a view of it */
+/* Whether attention does its quantise in this step too. most, window: g->drawn.chunks */
+bool gpu_attention_in_place(const gpu_step *s, uint32_t most, uint32_t window);
 status gpu_make_attention(gpu_backend *g, const node *n, err *e);
 status gpu_make_route(gpu_backend *g, const node *n, err *e);
 status gpu_make_linear_expert(gpu_backend *g, const node *n, err *e);
@@ -47,6 +50,8 @@ static inline uint32_t gpu_ceil_div(uint32_t a, uint32_t b) { return (uint32_t)(
 /* attention: the most query heads of a kv head; how many states scratch holds, and the bytes of the largest */
 uint32_t gpu_attention_group(const plan *p, uint32_t device);
 uint64_t gpu_expert_list_bytes(const plan *p, uint32_t device);
+uint64_t gpu_come_bytes(const plan *p, uint32_t device);
+uint64_t gpu_gated_bytes(const plan *p, uint32_t device);
 uint64_t gpu_attention_states(const plan *p, uint32_t device, const kv_layout *kv, uint64_t *state_bytes);
 
 #endif

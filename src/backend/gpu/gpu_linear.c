@@ -6,6 +6,10 @@
  *   few     a few dozen                   tiles of 16 columns
  *   many    prompts and big batches       tiles of 64
  *
+ * One column has forms of its own that save launches (kernels/linear_vec_one.hip): parts of several K types at once, and a gate
+ * with its up, which also does the activation and the quantise behind them. They stand beside the others, which then leave
+ * one column alone.
+ *
  * An expert's columns are those that chose it: vec takes them token by token, the tiles from lists that moe_lists makes. */
 #include "backend/gpu/gpu_items.h"
 #include "backend/gpu/kernels/args_linear_mat.h"
@@ -28,7 +32,7 @@ static void kernel_name(char out[64], const char *form, quant_type t) {
 }
 
 /* What the shape function of one item needs; by its param: index of the type, tiles of rows in each form's unit. */
-enum { PARAM_FLOAT, PARAM_VEC, PARAM_VEC4, PARAM_FEW, PARAM_MANY };
+enum { PARAM_FLOAT, PARAM_VEC, PARAM_VEC4, PARAM_FEW, PARAM_MANY, PARAM_NOT_ONE };
 
 typedef struct {
     uint32_t threads, rows, cols;
@@ -60,7 +64,7 @@ static void shape_linear(const gpu_backend *g, const gpu_item *i, const gpu_step
     int form = form_for(i, rows);
     gpu_item_set(i, offsetof(linear_args, n_cols), rows);
     l->args_bytes = sizeof(linear_args);
-    l->grid[0] = i->param[PARAM_VEC];
+    l->grid[0] = form < 0 && rows == 1 && i->param[PARAM_NOT_ONE] ? 0 : i->param[PARAM_VEC];
     l->grid[1] = rows;
     if (form < 0) return;
     form_size z = size_of((uint32_t)form, i->param[PARAM_FLOAT]);
@@ -90,7 +94,7 @@ static void find_forms(gpu_backend *g, gpu_item *i, quant_type t) {
     }
 }
 
-static void set_params(uint32_t param[5], const linear_args *a, bool floats) {
+static void set_params(uint32_t param[6], const linear_args *a, bool floats) {
     param[PARAM_FLOAT] = floats;
     param[PARAM_VEC] = row_tiles(a, floats ? LINEAR_VEC_FLOAT_ROWS : LINEAR_VEC_ROWS);
     param[PARAM_VEC4] = row_tiles(a, size_of(FORM_VEC4, floats).rows);
@@ -98,8 +102,15 @@ static void set_params(uint32_t param[5], const linear_args *a, bool floats) {
     param[PARAM_MANY] = row_tiles(a, size_of(FORM_MANY, floats).rows);
 }
 
-static status add_linear(gpu_backend *g, const node *n, const linear_args *a, quant_type t, err *e) {
+static void bind_linear(gpu_backend *g, gpu_item *i, const node *n) {
     const node *res = n->p.linear.residual ? n->in[n->n_in - 1] : NULL;
+    gpu_item_bind(i, offsetof(linear_args, x), gpu_value_of(g, n->in[0]));
+    if (res) gpu_item_bind(i, offsetof(linear_args, residual), gpu_value_of(g, res));
+    gpu_item_bind(i, offsetof(linear_args, y), gpu_value_of(g, n));
+}
+
+/* not_one: one column is another item's. */
+static status add_linear(gpu_backend *g, const node *n, const linear_args *a, quant_type t, bool not_one, err *e) {
     linear_mat_args args = {.lin = *a};
     char name[64];
     kernel_name(name, "linear_vec1_", t);
@@ -107,38 +118,133 @@ static status add_linear(gpu_backend *g, const node *n, const linear_args *a, qu
     spec.args_bytes = sizeof args;
     spec.shape = shape_linear;
     set_params(spec.param, a, is_float(t));
+    spec.param[PARAM_NOT_ONE] = not_one;
     gpu_item *i;
     status s = gpu_item_add(g, &spec, &i, e);
     if (s) return s;
     find_forms(g, i, t);
-    gpu_item_bind(i, offsetof(linear_args, x), gpu_value_of(g, n->in[0]));
-    if (res) gpu_item_bind(i, offsetof(linear_args, residual), gpu_value_of(g, res));
-    gpu_item_bind(i, offsetof(linear_args, y), gpu_value_of(g, n));
+    bind_linear(g, i, n);
     return OK;
 }
 
-/* One launch for each type among the parts, or more where there are many. */
+static uint32_t parts_of(const node *n) { return n->n_in - 1 - n->p.linear.residual; }
+
+static linear_args args_of(const gpu_backend *g, const node *n) {
+    linear_args a = {.k = n->in[0]->width, .x_stride = gpu_value_of(g, n->in[0]).stride};
+    a.y_stride = gpu_value_of(g, n).stride;
+    if (n->p.linear.residual) a.residual_stride = gpu_value_of(g, n->in[n->n_in - 1]).stride;
+    return a;
+}
+
+static void add_part(const gpu_backend *g, linear_args *a, const node *w, uint32_t column) {
+    gpu_weight m = gpu_matrix_of(g, w);
+    m.y_column = column;
+    a->n_rows += m.n_rows;
+    a->part[a->n_parts++] = m;
+}
+
+/* --- one column ------------------------------------------------------------------------------------------------------- */
+
+static void shape_one(const gpu_backend *g, const gpu_item *i, const gpu_step *s, uint32_t rows, gpu_launch *l,
+                      gpu_kernel *kernel) {
+    (void)g, (void)s, (void)kernel;
+    gpu_item_set(i, offsetof(linear_args, n_cols), 1);
+    l->grid[0] = rows == 1 ? i->param[0] : 0;
+}
+
+/* All parts, in order. NULL *out: this build has no such kernel. */
+static status add_one(gpu_backend *g, const node *n, const char *kernel, linear_args *a, size_t args_bytes,
+                      gpu_item **out, err *e) {
+    uint32_t column = 0;
+    gpu_kernel k;
+    *out = NULL;
+    if (gpu_kernel_of(g, kernel, &k, NULL)) return OK;
+    for (uint32_t p = 0; p < parts_of(n); column += (uint32_t)n->in[1 + p++]->weight->dim[1]) {
+        const node *w = n->in[1 + p];
+        add_part(g, a, w, column);
+        a->types |= (uint32_t)w->weight->type << 8 * p;
+    }
+    gpu_item_spec spec = {.n = n, .kernel = kernel, .block = LINEAR_VEC1_THREADS, .args = a, .rows = n->rows};
+    spec.args_bytes = args_bytes;
+    spec.shape = shape_one;
+    spec.param[0] = row_tiles(a, LINEAR_VEC_ROWS);
+    status s = gpu_item_add(g, &spec, out, e);
+    if (!s) bind_linear(g, *out, n);
+    return s;
+}
+
+static bool is_k_type(quant_type t) {
+    graph_dtype act;
+    return graph_quantised_input(t, &act) && act == DTYPE_Q8K;
+}
+
+/* *one: it was added. */
+static status make_mixed(gpu_backend *g, const node *n, bool *one, err *e) {
+    uint32_t n_parts = parts_of(n), differ = 0;
+    for (uint32_t p = 0; p < n_parts; p++) {
+        if (!is_k_type(n->in[1 + p]->weight->type)) return OK;
+        differ += n->in[1 + p]->weight->type != n->in[1]->weight->type;
+    }
+    if (!differ || n_parts > LINEAR_PARTS) return OK;
+    linear_args a = args_of(g, n);
+    gpu_item *i;
+    status s = add_one(g, n, "linear_vec1_mixed_k", &a, sizeof a, &i, e);
+    *one = i != NULL;
+    return s;
+}
+
+static bool is_gate_and_up(const gpu_backend *g, const node *n, const node *act) {
+    if (!act || (act->op != OP_SWIGLU_QUANTIZE && act->op != OP_GEGLU_QUANTIZE) || n->p.linear.residual) return false;
+    const node *gate = act->in[0], *up = act->in[1];
+    graph_dtype quantised;
+    return n->n_in == 3 && n->in[1]->weight->type == n->in[2]->weight->type &&
+           graph_quantised_input(n->in[1]->weight->type, &quantised) && gate->op == OP_VIEW && up->op == OP_VIEW &&
+           gate != up && gate->in[0] == n && up->in[0] == n && 2 * act->width == n->width &&
+           gate->p.view.offset % act->width == 0 && up->p.view.offset % act->width == 0 &&
+           n->in[1]->weight->dim[1] == act->width && gpu_only_reader(g, act, n);
+}
+
+/* *one: it was added. Its results go to scratch memory: nobody reads them behind it. */
+static status make_gated(gpu_backend *g, const node *n, bool *one, err *e) {
+    const node *act = g->next;
+    if (!is_gate_and_up(g, n, act)) return OK;
+    gpu_value out = gpu_value_of(g, act);
+    linear_gated_args a = {.lin = args_of(g, n), .out = out.at, .come = g->come, .n = act->width};
+    a.gate = act->in[0]->p.view.offset;
+    a.up = act->in[1]->p.view.offset;
+    a.scale_block = act->dtype == DTYPE_Q8K ? 256 : 32;
+    a.gelu = act->op == OP_GEGLU_QUANTIZE;
+    char name[64];
+    kernel_name(name, "linear_vec1_gated_", n->in[1]->weight->type);
+    gpu_item *i;
+    status s = add_one(g, n, name, &a.lin, sizeof a, &i, e);
+    if (s || !i) return s;
+    gpu_item_bind(i, offsetof(linear_args, y), (gpu_value){.at = g->gated, .array = -1});
+    g->drawn.n = act;
+    g->drawn.behind_attention = false;
+    *one = true;
+    return OK;
+}
+
+/* --- any number of columns: one launch for each type among the parts, or more where there are many ------------------------ */
+
 status gpu_make_linear(gpu_backend *g, const node *n, err *e) {
-    uint32_t n_parts = n->n_in - 1 - n->p.linear.residual;
-    bool done[GRAPH_MAX_IN] = {0};
-    status s = OK;
+    uint32_t n_parts = parts_of(n);
+    bool done[GRAPH_MAX_IN] = {0}, one = false;
+    status s = make_gated(g, n, &one, e);
+    if (!s && !one) s = make_mixed(g, n, &one, e);
     for (uint32_t first = 0; !s && first < n_parts; first++) {
         if (done[first]) continue;
         quant_type t = n->in[1 + first]->weight->type;
-        linear_args a = {.k = n->in[0]->width, .x_stride = gpu_value_of(g, n->in[0]).stride};
-        a.y_stride = gpu_value_of(g, n).stride;
-        if (n->p.linear.residual) a.residual_stride = gpu_value_of(g, n->in[n->n_in - 1]).stride;
+        linear_args a = args_of(g, n);
         uint32_t column = 0;
         for (uint32_t p = 0; p < n_parts; column += (uint32_t)n->in[1 + p++]->weight->dim[1]) {
             const node *w = n->in[1 + p];
             if (done[p] || w->weight->type != t || a.n_parts == LINEAR_PARTS) continue;
-            gpu_weight m = gpu_matrix_of(g, w);
-            m.y_column = column;
-            a.n_rows += m.n_rows;
-            a.part[a.n_parts++] = m;
+            add_part(g, &a, w, column);
             done[p] = true;
         }
-        s = add_linear(g, n, &a, t, e);
+        s = add_linear(g, n, &a, t, one, e);
     }
     return s;
 }

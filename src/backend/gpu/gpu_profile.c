@@ -117,7 +117,7 @@ static double linear_bytes(const gpu_backend *g, const gpu_item *i) {
     return weights + rows * (a->x_stride + results);
 }
 
-/* split and tile read the cache and the queries, merge and tile write what comes of them; states that go from split to merge
+/* split and tile read the cache and the queries, merge, tile and a split in place write what comes of them; states that go from split to merge
  * are the price of splitting, no need. */
 static double attention_bytes(const gpu_backend *g, const gpu_item *i) {
     const node *n = i->n, *q = n->in[0];
@@ -127,7 +127,9 @@ static double attention_bytes(const gpu_backend *g, const gpu_item *i) {
     traffic_part part = !both ? TRAFFIC_ALL : i->part == GPU_PART_SPLIT ? TRAFFIC_SINGLES : TRAFFIC_RUNS;
     double mine = !both ? rows : i->part == GPU_PART_SPLIT ? g->now.n_single : rows - g->now.n_single;
     double sum = traffic_cache(n, g->in, g->kv, part) + mine * (double)graph_row_bytes(q->dtype, q->width);
-    return i->part == GPU_PART_TILE ? sum + mine * (result / rows) : sum;
+    const attention_args *a = (const attention_args *)(const void *)i->args;
+    if (i->part == GPU_PART_SPLIT) return a->in_place ? sum + mine * a->quantised_stride : sum;
+    return sum + mine * (result / rows);
 }
 
 /* The queries may be turned by the same launch. */

@@ -9,6 +9,19 @@ static void shape_quantize(const gpu_backend *g, const gpu_item *i, const gpu_st
     l->grid[1] = rows;
 }
 
+/* Those that a launch before them does as well, in steps where it does. */
+static void shape_behind_attention(const gpu_backend *g, const gpu_item *i, const gpu_step *s, uint32_t rows,
+                                   gpu_launch *l, gpu_kernel *kernel) {
+    shape_quantize(g, i, s, rows, l, kernel);
+    if (gpu_attention_in_place(s, i->param[1], i->param[2])) l->grid[0] = 0;
+}
+
+static void shape_behind_gated(const gpu_backend *g, const gpu_item *i, const gpu_step *s, uint32_t rows, gpu_launch *l,
+                               gpu_kernel *kernel) {
+    shape_quantize(g, i, s, rows, l, kernel);
+    if (rows == 1) l->grid[0] = 0;
+}
+
 static const char *kernel_of(const node *n) {
     switch (n->op) {
     case OP_NORM_QUANTIZE: return "quantize_norm";
@@ -31,6 +44,9 @@ status gpu_make_quantize(gpu_backend *g, const node *n, err *e) {
     spec.args_bytes = sizeof args;
     spec.shape = shape_quantize;
     spec.param[0] = norm ? 1 : gpu_ceil_div(n->width, QUANTIZE_TILE);
+    spec.param[1] = g->drawn.chunks[0];
+    spec.param[2] = g->drawn.chunks[1];
+    if (g->drawn.n == n) spec.shape = g->drawn.behind_attention ? shape_behind_attention : shape_behind_gated;
     gpu_item *i;
     status s = gpu_item_add(g, &spec, &i, e);
     if (s) return s;

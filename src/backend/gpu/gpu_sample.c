@@ -9,13 +9,16 @@
 
 enum { MOST_DRAWS = 64, MOST_EDITS = 1 << 15, N_KERNELS = 4 };
 
-/* Pinned memory and the beginning of the device's block alike: jobs, edits. Behind them on the host: answers, lists of best. */
+/* Jobs and edits are made here and go up with the step's arrays; what comes back comes into pinned memory: answers, lists of
+ * best. */
 struct gpu_draws {
     gpu_sampler s;
     sample_args args;
     gpu_kernel kernel[N_KERNELS]; /* adjust, sums, collect, pick */
     uint32_t max_draws, max_jobs;
     gpu_addr block;
+    sample_job *jobs;
+    sample_edit *edits;
     uint8_t *host;
     sample_answer *answer; /* in host */
     sample_best *top;
@@ -28,7 +31,7 @@ struct gpu_draws {
 
 typedef struct {
     uint32_t draws, jobs;
-    size_t up, scratch, answers, tops; /* bytes: jobs and edits, ... */
+    size_t scratch, answers, tops; /* bytes */
 } sizes;
 
 static sizes sizes_of(const plan *p, uint32_t device) {
@@ -37,7 +40,6 @@ static sizes sizes_of(const plan *p, uint32_t device) {
     if (n->device != device || n->op == OP_COPY || n->width > SAMPLE_MAX_VOCAB || n->rows != ROWS_OUT) return z;
     z.draws = p->max_out < MOST_DRAWS ? p->max_out : MOST_DRAWS;
     z.jobs = 2 * z.draws;
-    z.up = gpu_align(z.jobs * sizeof(sample_job)) + gpu_align(MOST_EDITS * sizeof(sample_edit));
     z.scratch = gpu_align(gpu_sampler_bytes(n->width, z.jobs));
     z.answers = gpu_align(z.jobs * sizeof(sample_answer));
     z.tops = gpu_align(z.jobs * SAMPLE_MAX_TOP * sizeof(sample_best));
@@ -46,8 +48,19 @@ static sizes sizes_of(const plan *p, uint32_t device) {
 
 void gpu_draws_measure(const plan *p, uint32_t device, size_t *device_bytes, size_t *host_bytes) {
     sizes z = sizes_of(p, device);
-    *device_bytes = z.up + z.scratch;
-    *host_bytes = z.up + z.answers + z.tops;
+    *device_bytes = z.scratch;
+    *host_bytes = z.answers + z.tops;
+}
+
+gpu_draws_up gpu_draws_most(const plan *p, uint32_t device) {
+    const uint32_t jobs = sizes_of(p, device).jobs;
+    return (gpu_draws_up){.n_jobs = jobs, .n_edits = jobs ? MOST_EDITS : 0};
+}
+
+gpu_draws_up gpu_draws_now(const gpu_backend *g) {
+    const gpu_draws *d = g->draws;
+    if (!d) return (gpu_draws_up){0};
+    return (gpu_draws_up){.n_jobs = d->s.n_jobs, .n_edits = d->s.n_edits, .job = d->jobs, .edit = d->edits};
 }
 
 /* --- open and close ---------------------------------------------------------------------------------------------------- */
@@ -67,20 +80,18 @@ status gpu_draws_open(gpu_backend *g, err *e) {
     d->max_draws = z.draws, d->max_jobs = z.jobs;
     d->job = mem_array(z.draws, sizeof *d->job);
     d->taken = mem_array(g->p->max_out, 1);
-    if (!d->job || !d->taken) return fail(e, ERR_NOMEM, "sampling on the GPU");
+    d->jobs = mem_array(z.jobs, sizeof *d->jobs);
+    d->edits = mem_array(MOST_EDITS, sizeof *d->edits);
+    if (!d->job || !d->taken || !d->jobs || !d->edits) return fail(e, ERR_NOMEM, "sampling on the GPU");
     void *host = NULL;
-    status s = g->d->alloc(g->d, g->dev, z.up + z.scratch, &d->block, e);
-    if (!s) s = g->d->host_alloc(g->d, g->dev, z.up + z.answers + z.tops, &host, e);
+    status s = g->d->alloc(g->d, g->dev, z.scratch, &d->block, e);
+    if (!s) s = g->d->host_alloc(g->d, g->dev, z.answers + z.tops, &host, e);
     if (s) return s;
-    size_t edits = gpu_align(z.jobs * sizeof(sample_job));
     d->host = host;
-    d->answer = (sample_answer *)(void *)(d->host + z.up);
-    d->top = (sample_best *)(void *)(d->host + z.up + z.answers);
-    gpu_sampler_bind(&d->args, d->block + z.up, g->p->g->result->width, z.jobs);
-    d->args.job = d->block;
-    d->args.edit = d->block + edits;
-    s = gpu_sampler_open(&d->s, g->p->g->result->width, (sample_job *)host, z.jobs,
-                         (sample_edit *)(void *)(d->host + edits), MOST_EDITS, e);
+    d->answer = (sample_answer *)(void *)d->host;
+    d->top = (sample_best *)(void *)(d->host + z.answers);
+    gpu_sampler_bind(&d->args, d->block, g->p->g->result->width, z.jobs);
+    s = gpu_sampler_open(&d->s, g->p->g->result->width, d->jobs, z.jobs, d->edits, MOST_EDITS, e);
     return s ? s : find_kernels(g, d, e);
 }
 
@@ -90,6 +101,8 @@ void gpu_draws_close(gpu_backend *g) {
     gpu_sampler_close(&d->s);
     if (d->host) g->d->host_release(g->d, g->dev, d->host);
     if (d->block) g->d->release(g->d, g->dev, d->block);
+    mem_free(d->jobs);
+    mem_free(d->edits);
     mem_free(d->job);
     mem_free(d->taken);
     mem_free(d);
@@ -149,13 +162,6 @@ static status copy_left(gpu_backend *g, const gpu_window *w, gpu_value v, err *e
     return s;
 }
 
-static status send_jobs(gpu_backend *g, gpu_draws *d, err *e) {
-    size_t n_bytes = d->args.edit - d->args.job + d->s.n_edits * sizeof(sample_edit);
-    g->count.copies_in++;
-    g->count.bytes_in += n_bytes;
-    return g->d->copy_in(g->d, g->dev, d->block, d->host, n_bytes, g->stream, e);
-}
-
 /* adjust reads a row and writes another, sums and collect read that one, pick the candidates at most. */
 static double draw_bytes(const gpu_draws *d, uint32_t kernel) {
     static const double floats[N_KERNELS] = {8, 4, 4, 0};
@@ -188,8 +194,9 @@ status gpu_draws_run(gpu_backend *g, const gpu_window *w, err *e) {
     if (!d || !d->s.n_jobs) return copy_rows(g, w, v, 0, g->run_out, e);
     d->args.logits = v.at;
     d->args.logits_stride = v.stride;
+    d->args.job = g->step + g->now.at[STEP_JOB];
+    d->args.edit = g->step + g->now.at[STEP_EDIT];
     status s = copy_left(g, w, v, e);
-    if (!s) s = send_jobs(g, d, e);
     if (!s) s = launch_draws(g, d, e);
     return s ? s : fetch_answers(g, d, e);
 }

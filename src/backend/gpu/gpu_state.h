@@ -4,8 +4,8 @@
  *   activations  one block, as the plan packs them (graph/plan.h); quantised rows as args_linear.h draws them
  *   KV           one block: the pages of kv/kv.h, but only the layers that run here
  *   step         one block, and its like in pinned host memory: all that a step is told (tokens, positions, sequences,
- *                page tables, output rows, rope tables, work lists of attention), up in one copy             gpu_step.c
- *   scratch      attention states, expert lists
+ *                page tables, output rows, rope tables, work lists of attention, draws), up in one copy      gpu_step.c
+ *   scratch      attention states, expert lists, counts of blocks (0 between launches), a gate and its up
  *   items        one a kernel launch, in order, arguments filled but for what the step decides   gpu_items.c ...
  *
  * A value of the graph is an address and a stride. Executor thread; workers only inside pool_run. */
@@ -45,7 +45,7 @@ status gpu_tensors_load(gpu_backend *g, void (*progress)(void *, uint64_t, uint6
 
 /* --- a step ------------------------------------------------------------------------------------------------------------ */
 
-typedef enum { /* arrays of the step's block, in this order; the page tables, whose size varies most, last */
+typedef enum { /* arrays of the step's block, in this order; those whose size varies most last */
                STEP_TOKEN,
                STEP_POS,
                STEP_SEQ,
@@ -55,6 +55,8 @@ typedef enum { /* arrays of the step's block, in this order; the page tables, wh
                STEP_TILE,
                STEP_TABLE, /* and the following: one for every rope table */
                STEP_PAGE = STEP_TABLE + 4,
+               STEP_JOB,  /* the draws': no captured launch reads them */
+               STEP_EDIT, /* */
                STEP_ARRAYS
 } step_array;
 
@@ -89,7 +91,7 @@ typedef struct {
     uint8_t array; /* a step_array it points to */
 } gpu_fixup;
 
-enum { GPU_MAX_FIXUPS = 8, GPU_FORMS = 3 };
+enum { GPU_MAX_FIXUPS = 8, GPU_FORMS = 3, GPU_RESULTS = 3 };
 
 typedef enum { /* what of its node's work an item does: attention has three, experts a list beside */
                GPU_PART_WHOLE,
@@ -110,7 +112,7 @@ struct gpu_item {
      * A grid of 0 is not launched. */
     void (*shape)(const gpu_backend *g, const gpu_item *i, const gpu_step *s, uint32_t rows, gpu_launch *l,
                   gpu_kernel *kernel);
-    uint32_t param[5];
+    uint32_t param[6];
     uint32_t n_fixups;
     gpu_fixup fixup[GPU_MAX_FIXUPS];
     const node *n; /* for messages, and what it moves */
@@ -152,8 +154,9 @@ struct gpu_backend {
 
     gpu_tensor *tensor; /* by node id */
     gpu_arena *arena;
-    gpu_addr act, kv_block, step, scratch, lists; /* lists: of experts, the end of scratch */
-    uint8_t *step_host;                           /* pinned */
+    gpu_addr act, kv_block, step, scratch; /* and in scratch: */
+    gpu_addr lists, come, gated;           /* of experts; blocks that came; for linear_vec1_gated_ */
+    uint8_t *step_host;                    /* pinned */
     size_t step_bytes, scratch_bytes;
     gpu_upload_stats upload;
     uint64_t states; /* attention states that scratch holds */
@@ -168,13 +171,19 @@ struct gpu_backend {
 
     gpu_item *item;
     const node *held_rope; /* while items are made: left to the append behind it */
+    const node *next;      /* likewise: what is launched behind the node */
+    struct {
+        const node *n;         /* a quantise that a launch before it may do as well: */
+        bool behind_attention; /* attention in place, */
+        uint32_t chunks[2];    /* the most; those of a window, 0: none; */
+    } drawn;                   /* or the gate and up of one column */
     uint32_t n_items, cap_items;
     arena args;             /* of the items */
     gpu_item_range *range;  /* [n_segments] */
     uint32_t first_segment; /* of this device: where a step begins */
 
-    gpu_window result[2]; /* logits, hidden; n NULL: not here */
-    gpu_window *incoming; /* copies from other devices */
+    gpu_window result[GPU_RESULTS]; /* logits, hidden, scores; n NULL: not here */
+    gpu_window *incoming;           /* copies from other devices */
     uint32_t n_incoming;
     uint8_t *crossing; /* pinned, for reads of any value and for pages */
     size_t crossing_bytes;
@@ -215,7 +224,13 @@ status gpu_kernel_of(gpu_backend *g, const char *name, gpu_kernel *out, err *e);
 /* gpu_items.c: the launches of a plan's segments. gpu_supports: what they can be made for. */
 bool gpu_supports(const backend *b, const node *n);
 status gpu_items_make(gpu_backend *g, err *e);
-size_t gpu_scratch_measure(const plan *p, uint32_t device, const kv_layout *kv);
+typedef struct {
+    uint64_t states, lists, come, gated; /* bytes, in this order */
+} gpu_scratch;
+gpu_scratch gpu_scratch_measure(const plan *p, uint32_t device, const kv_layout *kv);
+static inline size_t gpu_scratch_bytes(const gpu_scratch *s) {
+    return (size_t)(s->states + s->lists + s->come + s->gated);
+}
 
 /* gpu_step.c */
 status gpu_step_measure(const plan *p, uint32_t device, const kv_layout *kv, size_t *n_bytes, err *e);

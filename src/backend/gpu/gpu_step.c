@@ -4,7 +4,7 @@
  * cache and of attention skip; what the others compute for them nobody reads. */
 #include "backend/cpu/rope_table.h"
 #include "backend/gpu/attention_plan.h"
-#include "backend/gpu/gpu_state.h"
+#include "backend/gpu/gpu_sample.h"
 #include "base/mem.h"
 
 #include <string.h>
@@ -23,6 +23,7 @@ static uint64_t page_entries(const plan *p, const kv_layout *kv) {
 typedef struct {
     uint32_t n_tok, n_out, n_seq, n_tile, n_tables, n_rot[GPU_MAX_TABLES];
     uint64_t n_pages;
+    gpu_draws_up draws;
 } step_shape;
 
 static void put(gpu_step *s, step_array a, size_t n_bytes) {
@@ -43,6 +44,8 @@ static void lay_out(gpu_step *s, const step_shape *h) {
     for (uint32_t i = 0; i < GPU_MAX_TABLES; i++)
         put(s, STEP_TABLE + i, i < h->n_tables ? tok * h->n_rot[i] * sizeof(float) : 0);
     put(s, STEP_PAGE, h->n_pages * 4);
+    put(s, STEP_JOB, h->draws.n_jobs * sizeof(sample_job));
+    put(s, STEP_EDIT, h->draws.n_edits * sizeof(sample_edit));
 }
 
 static bool is_table_here(const node *n, uint32_t device) { return n->op == OP_ROPE_TABLE && n->device == device; }
@@ -50,6 +53,7 @@ static bool is_table_here(const node *n, uint32_t device) { return n->op == OP_R
 status gpu_step_measure(const plan *p, uint32_t device, const kv_layout *kv, size_t *n_bytes, err *e) {
     step_shape h = {.n_tok = p->max_tok, .n_out = p->max_out, .n_seq = p->max_tok, .n_tile = p->max_tok};
     h.n_pages = page_entries(p, kv);
+    h.draws = gpu_draws_most(p, device);
     for (uint32_t i = 0; i < p->n_order; i++) {
         if (!is_table_here(p->order[i], device)) continue;
         if (h.n_tables == GPU_MAX_TABLES)
@@ -192,6 +196,12 @@ static void fill_u32(uint8_t *base, size_t at, const void *src, uint32_t n, uint
     for (uint32_t i = n; i < n_padded; i++) dst[i] = pad;
 }
 
+static void fill_draws(const gpu_backend *g, const gpu_step *s) {
+    const gpu_draws_up d = gpu_draws_now(g);
+    if (d.n_jobs) memcpy(g->step_host + s->at[STEP_JOB], d.job, d.n_jobs * sizeof *d.job);
+    if (d.n_edits) memcpy(g->step_host + s->at[STEP_EDIT], d.edit, d.n_edits * sizeof *d.edit);
+}
+
 static void fill(gpu_backend *g, gpu_step *s, const step_input *in, uint32_t n_single) {
     uint8_t *h = g->step_host;
     attn_single *single = (attn_single *)(void *)(h + s->at[STEP_SINGLE]);
@@ -204,6 +214,7 @@ static void fill(gpu_backend *g, gpu_step *s, const step_input *in, uint32_t n_s
     memcpy(single, g->single, n_single * sizeof *single);
     for (uint32_t i = n_single; i < s->n_single; i++) single[i] = (attn_single){.tok = ATTN_NONE};
     memcpy(h + s->at[STEP_TILE], g->tile, s->n_tile * sizeof *g->tile);
+    fill_draws(g, s);
     for (uint32_t i = 0; i < g->n_tables; i++)
         fill_table(g, &g->table[i], in, (float *)(void *)(h + s->at[STEP_TABLE + i]));
 }
@@ -241,6 +252,7 @@ status gpu_step_begin(gpu_backend *g, const step_input *in, err *e) {
     step_shape h = {.n_tok = s->n_tok, .n_out = s->n_out, .n_seq = s->padded ? s->n_tok : in->n_seq};
     h.n_tile = s->n_tile;
     h.n_pages = n_pages;
+    h.draws = gpu_draws_now(g);
     h.n_tables = g->n_tables;
     for (uint32_t i = 0; i < g->n_tables; i++) h.n_rot[i] = g->table[i].n->width;
     lay_out(s, &h);

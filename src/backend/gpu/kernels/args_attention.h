@@ -9,7 +9,8 @@
  * with its (m, l, o), merged left to right. So it does not matter which of two forms computes a token:
  *
  *   split  attention_split + attention_merge: for tokens that stand alone (decode). A block has a chunk; its state
- *          goes to scratch memory, the merge follows in a launch of its own.
+ *          goes to scratch memory, the merge follows in a launch of its own; or, where contexts are not long, the last block
+ *          of a token's heads to come merges them and quantises the result for the linear that reads it (in_place).
  *   tile   attention_tile: for runs of tokens of one sequence (prefill): 64 queries meet each chunk once, no scratch.
  *
  * Which tokens go where stands in device memory (attn_single, attn_tile_of), so a captured graph may be replayed with other
@@ -34,6 +35,8 @@ enum {
     ATTN_SPLIT_THREADS = 128, /* a block of attention_split: one chunk */
     ATTN_MERGE_THREADS = 128, /* a block of attention_merge */
     ATTN_MERGE_D = 32,        /* and the outputs of a head that it computes */
+    ATTN_PLACE_D = 1792,      /* outputs that a block merges in place, at most; heads of multiples of ATTN_MERGE_D */
+    ATTN_PLACE_CHUNKS = 64,   /* and chunks x 512 outputs, rounded up: longer contexts want more blocks */
     ATTN_TILE_THREADS = 256,  /* a block of attention_tile */
     ATTN_TILE_QUERIES = 64,   /* tokens x query heads of a tile, at most */
     ATTN_TILE_HEADS = 16,     /* and query heads */
@@ -90,6 +93,10 @@ typedef struct {
  * attention_tile: grid (tiles, n_kv_head * ceil(group / ATTN_TILE_HEADS), ceil(d_v / ATTN_TILE_D)), block ATTN_TILE_THREADS. A
  *   tile has at most ATTN_TILE_QUERIES / min(group, ATTN_TILE_HEADS) tokens.
  *
+ * in_place > 0: the heads of so many kv heads are merged in place, n_kv_head a multiple of it, their outputs whole scale blocks
+ * (of 32 or 256 values) from one such on; y is not written. Blocks count themselves in come[single][n_kv_head / in_place], all 0
+ * before and behind the launch.
+ *
  * A state: of one chunk, all heads: m [n_head] | l [n_head] | to 16 bytes | o [n_head][d_v], f32. A single's states, one a
  * chunk from the first that it sees, follow each other from number first_state, gpu_attn_state_bytes apart. */
 typedef struct {
@@ -100,10 +107,13 @@ typedef struct {
     GPU_PTR(uint8_t) states;           /* 16-byte aligned; split only */
     GPU_PTR(const attn_single) single; /* split only */
     GPU_PTR(const attn_tile_of) tile;  /* tile only */
-    GPU_PTR(const int32_t) last;       /* 0: causal; else [n_seq], a token sees all keys up to its sequence's last */
-    uint32_t q_stride, y_stride;       /* bytes from row to row */
-    uint32_t n_head, window;           /* window 0: none */
-    float scale, softcap;              /* softcap 0: none */
+    GPU_PTR(uint8_t) quantised;  /* rows of activations of n_head * d_v values (args_linear.h); split in place only */
+    GPU_PTR(uint32_t) come;      /* likewise */
+    GPU_PTR(const int32_t) last; /* 0: causal; else [n_seq], a token sees all keys up to its sequence's last */
+    uint32_t q_stride, y_stride; /* bytes from row to row */
+    uint32_t n_head, window;     /* window 0: none */
+    float scale, softcap;        /* softcap 0: none */
+    uint32_t in_place, quantised_stride, scale_block, pad;
 } attention_args;
 
 #if defined(__cplusplus) && !defined(GPU_HOST)

@@ -42,8 +42,21 @@ typedef struct {
     uint32_t x_stride, residual_stride, y_stride; /* bytes from row to row */
     uint32_t k, n_cols, n_parts;                  /* n_cols: rows of x */
     uint32_t n_rows;                              /* of all parts together */
-    uint32_t pad;
+    uint32_t
+        types; /* linear_vec1_mixed_k: the type of part p in bits 8p .. 8p+7, as quant_type counts; else not read */
 } linear_args;
+
+/* A gate and its up stacked, for one column, with what comes behind drawn in: silu(gate) * up (gelu: of gelu) quantised into
+ * out, as quantize_swiglu does. Two parts of n rows each, n a multiple of scale_block; lin.y is the launch's own scratch memory.
+ * The blocks of LINEAR_GATED_UNIT outputs count themselves in come[unit], 0 before and behind the launch; the last one quantises
+ * the unit. */
+typedef struct {
+    linear_args lin;
+    GPU_PTR(uint8_t) out;
+    GPU_PTR(uint32_t) come;
+    uint32_t gate, up; /* columns of lin.y */
+    uint32_t n, scale_block, gelu, pad;
+} linear_gated_args;
 
 /* One weight for every expert: expert e's planes begin expert_stride[p] bytes after expert e - 1's. Row t of x meets the
  * experts route[t][slot]; y[t][slot * w.n_rows + r]. The vector kernels only: few tokens. */
@@ -58,7 +71,8 @@ typedef struct {
     uint32_t per_slot; /* 1: a row of x is n_used inputs of k values, one a slot, quantised as one row of n_used * k */
 } linear_expert_args;
 
-/* Launch of the vector kernels: linear_vec1_<type> (one column), linear_vec4_<type> (up to 4 a block), linear_vec1_expert_.
+/* Launch of the vector kernels: linear_vec1_<type> (one column), linear_vec4_<type> (up to 4 a block), linear_vec1_expert_,
+ * linear_vec1_gated_, linear_vec1_mixed_k (one column, parts of several K types).
  * Grid: x: of every part, its rows by LINEAR_VEC_ROWS (vec4: LINEAR_VEC4_ROWS) or LINEAR_VEC_FLOAT_ROWS (F32, F16, BF16), rounded
  * up, added; y: columns by 1 or by 4, rounded up; experts: n_tok * n_used. Block: LINEAR_VEC1_THREADS, LINEAR_VEC4_THREADS;
  * the float ones LINEAR_VEC1_THREADS always. */
@@ -67,7 +81,8 @@ enum {
     LINEAR_VEC4_ROWS = 16,
     LINEAR_VEC_FLOAT_ROWS = 16,
     LINEAR_VEC1_THREADS = 128,
-    LINEAR_VEC4_THREADS = 256
+    LINEAR_VEC4_THREADS = 256,
+    LINEAR_GATED_UNIT = 256
 };
 
 #if defined(__cplusplus) && !defined(GPU_HOST)

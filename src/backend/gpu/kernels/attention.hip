@@ -11,6 +11,7 @@
  *
  * Must move: the keys and values once, and 4 (d_v + 2) bytes a head out and in again. */
 #include "backend/gpu/kernels/attention_kv.h"
+#include "backend/gpu/kernels/quantize_unit.h"
 
 enum {
     SLICE_D = 128,                          /* dimensions or outputs of a slice */
@@ -370,6 +371,106 @@ DEVICE void split_values(const attention_args &a, const split_chunk &c, split_sh
     }
 }
 
+/* --- the merge in place: left to right as attention_merge, which see below, by the block that came last. A pass has 512 outputs,
+ * four a thread; a stage 32 chunks, whose factors a team's lanes compute, a head at a time --- */
+enum { PLACE_EACH = 4, PLACE_PASS = ATTN_SPLIT_THREADS * PLACE_EACH, PLACE_HEADS = PLACE_PASS / ATTN_MERGE_D + 1 };
+
+struct place_shared {
+    float y[ATTN_PLACE_D];
+    word4 factor[PLACE_HEADS][TEAM]; /* of the running state, of the chunk; the chunk's l */
+    float max[PLACE_HEADS];          /* of the chunks so far */
+    uint32_t told;
+};
+static_assert(sizeof(place_shared) <= SLICE_BYTES, "it lies where the slices lay");
+
+struct place_job {
+    const uint8_t *state; /* of the first chunk */
+    uint64_t state_bytes;
+    uint32_t n, head0; /* chunks; head of the first output */
+};
+
+/* Factors of head h of the pass, chunks c0 + lane. */
+DEVICE void place_factors(const attention_args &a, const place_job &j, place_shared *s, uint32_t c0, uint32_t h) {
+    const uint32_t lane = lane_in_team(), head = j.head0 + h;
+    const float carry = c0 ? s->max[h] : -__builtin_inff();
+    float m = -__builtin_inff(), l = 0.0f;
+    if (c0 + lane < j.n) {
+        const float *ml = (const float *)(j.state + (c0 + lane) * j.state_bytes);
+        m = ml[head], l = ml[a.n_head + head];
+    }
+    float v = m;
+    for (uint32_t step = 1; step < TEAM; step *= 2) {
+        const float left = team_get_f(v, (lane - step) & 31);
+        if (lane >= step) v = canon_max(left, v);
+    }
+    const float left = team_get_f(v, (lane - 1) & 31), before = lane ? canon_max(carry, left) : carry;
+    const float max = canon_max(carry, v);
+    s->factor[h][lane] = (word4){as_bits(canon_exp(before - max)), as_bits(canon_exp(m - max)), as_bits(l), 0};
+    if (lane == TEAM - 1) s->max[h] = max;
+}
+
+/* Outputs first .. of the job's heads, n of them, merged into s->y. */
+DEVICE void place_pass(const attention_args &a, place_job j, place_shared *s, uint32_t first, uint32_t n) {
+    const uint32_t d_v = a.kv.d_v, skip = first / d_v, n_heads = (first + n + d_v - 1) / d_v - skip;
+    const uint32_t at = first + min32(thread_x() * PLACE_EACH, n - PLACE_EACH), h = at / d_v - skip;
+    const uint64_t at_o = gpu_attn_state_o(a.n_head) + ((uint64_t)j.head0 * d_v + at) * 4;
+    float o[PLACE_EACH] = {}, l = 0.0f;
+    j.head0 += skip;
+    for (uint32_t c0 = 0; c0 < j.n; c0 += TEAM) {
+        barrier();
+        for (uint32_t i = team_in_block(); i < n_heads; i += ATTN_SPLIT_THREADS / TEAM) place_factors(a, j, s, c0, i);
+        barrier();
+        const uint32_t end = min32(TEAM, j.n - c0);
+        const uint8_t *from = j.state + c0 * j.state_bytes + at_o;
+        uint32_t c = 0;
+        if (c0 == 0) {
+            const word4 w = *(const word4 *)from;
+            l = as_float(s->factor[h][0][2]), c = 1;
+            UNROLL
+            for (int i = 0; i < PLACE_EACH; i++) o[i] = as_float(w[i]);
+        }
+        _Pragma("unroll 8") for (; c < end; c++) {
+            const word4 f = s->factor[h][c], w = *(const word4 *)(from + c * j.state_bytes);
+            l = fma32(as_float(f[2]), as_float(f[1]), l * as_float(f[0]));
+            UNROLL
+            for (int i = 0; i < PLACE_EACH; i++) o[i] = fma32(as_float(w[i]), as_float(f[1]), o[i] * as_float(f[0]));
+        }
+    }
+    if (a.sinks) { /* one more key without a value */
+        const float sink = a.sinks[j.head0 + h], m = s->max[h], max = canon_max(m, sink);
+        const float old = canon_exp(m - max), add = canon_exp(sink - max);
+        l = fma32(1.0f, add, l * old);
+        UNROLL
+        for (int i = 0; i < PLACE_EACH; i++) o[i] = fma32(0.0f, add, o[i] * old);
+    }
+    UNROLL
+    for (int i = 0; i < PLACE_EACH; i++) s->y[at + i] = o[i] * (1.0f / l);
+}
+
+/* set: of kv heads; n: chunks; parts: blocks of a chunk and kv head */
+DEVICE void merge_in_place(const attention_args &a, const attn_single &one, uint32_t n, uint32_t set, uint32_t parts,
+                           place_shared *s) {
+    const uint32_t sets = a.kv.n_kv_head / a.in_place, heads = a.n_head / sets, n_out = heads * a.kv.d_v;
+    barrier();
+    if (!comes_last(a.come + block_z() * sets + set, n * parts * a.in_place, &s->told)) return;
+    place_job j;
+    j.state_bytes = gpu_attn_state_bytes(a.n_head, a.kv.d_v);
+    j.state = a.states + one.first_state * j.state_bytes;
+    j.n = n, j.head0 = set * heads;
+    for (uint32_t first = 0; first < n_out; first += PLACE_PASS)
+        place_pass(a, j, s, first, min32(n_out - first, PLACE_PASS));
+    barrier();
+    const uint32_t k = a.n_head * a.kv.d_v;
+    uint8_t *row = a.quantised + (uint64_t)one.tok * a.quantised_stride;
+    for (uint32_t unit = team_in_block() * UNIT; unit < n_out; unit += ATTN_SPLIT_THREADS / TEAM * UNIT) {
+        const uint32_t at = unit + lane_in_team() * EACH;
+        eight e = {};
+        if (at < n_out) UNROLL
+        for (int i = 0; i < EACH; i++) e.v[i] = s->y[at + i];
+        put_unit_any(row, e, at < n_out ? set * n_out + at : k, k, a.scale_block);
+    }
+}
+
 /* q: [H][at least d_k]; p: [64][H] */
 template <int H> DEVICE void split_block(const attention_args &a, split_shared *s, float *q, float *p) {
     const attn_single one = a.single[block_z()];
@@ -394,9 +495,13 @@ template <int H> DEVICE void split_block(const attention_args &a, split_shared *
     split_scores<H>(a, c, s, &r, q, row, p);
     barrier();
     split_weights<H>(c, p, m, m + a.n_head, n_heads);
-    if (a.kv.d_v % 8 == 0) return split_values<H>(a, c, s, &r, p, o, n_heads);
-    barrier();
-    split_values_plain<H>(a, c, p, o, n_heads);
+    if (a.kv.d_v % 8 == 0) {
+        split_values<H>(a, c, s, &r, p, o, n_heads);
+    } else {
+        barrier();
+        split_values_plain<H>(a, c, p, o, n_heads);
+    }
+    if (a.in_place) merge_in_place(a, one, last / ATTN_KEYS + 1 - first, c.head / a.in_place, parts, (place_shared *)s);
 }
 
 KERNEL(attention_split_h4, attention_args, ATTN_SPLIT_THREADS) {

@@ -24,7 +24,9 @@ template <vec_type T, uint32_t R, uint32_t C> struct vec_shared {
     static constexpr uint32_t stage = C == 1 ? 256 : F::super ? 128 : 64;             /* blocks of 32 values a column */
     static constexpr uint32_t flush = F::super ? batch / 8 : C == 1 ? 2 * TEAM : TEAM; /* blocks in a chain */
     static constexpr uint32_t factors = F::min ? 4 : 2;
-    word4 lo[C][stage], hi[C][stage]; /* codes 0-15 and 16-31 of each block */
+    static constexpr bool tight =
+        C == 1 && (T == Q3_K || T == Q5_K || T == Q6_K); /* more than 96 registers otherwise */
+    word4 lo[C][stage], hi[C][stage];                    /* codes 0-15 and 16-31 of each block */
     int32_t sum[C][stage];
     float scale[C][F::super ? stage / 8 : stage];
     float chain[teams][flush * outs * factors] __attribute__((aligned(16)));
@@ -42,6 +44,9 @@ struct vec_job {
 
 /* --- activations ---------------------------------------------------------------------------------------------------------- */
 
+/* v, for a kernel short of registers: made anew where it stands, not kept. */
+template <class S> DEVICE uint32_t here(uint32_t v) { return S::tight ? opaque(v) : v; }
+
 /* A lane's share of a stage, on its way to shared memory. */
 template <vec_type T, uint32_t R, uint32_t C> struct vec_stage {
     typedef vec_shared<T, R, C> S;
@@ -56,7 +61,7 @@ DEVICE void stage_load(vec_stage<T, R, C> &g, const vec_job &j, uint32_t block0)
     typedef vec_shared<T, R, C> S;
     typedef vec_form<T> F;
     UNROLL for (uint32_t i = 0; i < g.each; i++) {
-        const uint32_t at = i * S::threads + thread_x(), c = at / S::stage, block = block0 + at % S::stage;
+        const uint32_t at = i * S::threads + here<S>(thread_x()), c = at / S::stage, block = block0 + at % S::stage;
         if (c >= j.n_cols || block >= j.n_blocks) continue;
         const uint64_t column = (uint64_t)c * j.x_stride;
         const uint8_t *code = j.code + column + block * 32;
@@ -75,7 +80,7 @@ DEVICE void stage_store(vec_shared<T, R, C> &s, const vec_stage<T, R, C> &g, con
     typedef vec_shared<T, R, C> S;
     typedef vec_form<T> F;
     UNROLL for (uint32_t i = 0; i < g.each; i++) {
-        const uint32_t all = i * S::threads + thread_x(), c = all / S::stage, at = all % S::stage;
+        const uint32_t all = i * S::threads + here<S>(thread_x()), c = all / S::stage, at = all % S::stage;
         if (c >= j.n_cols || block0 + at >= j.n_blocks) continue;
         s.lo[c][at] = g.lo[i];
         s.hi[c][at] = g.hi[i];
@@ -147,11 +152,17 @@ template <vec_type T, uint32_t R, uint32_t C> struct vec_lane_state {
     static constexpr uint32_t side =
         S::outs < 8 / S::steps ? S::outs : 8 / S::steps; /* outputs side by side in spread_sum */
     const uint8_t *plane[LINEAR_PLANES];                 /* of the batch, the first of the block's rows */
-    vec_place place[R];
+    uint32_t stride[LINEAR_PLANES], row[R];              /* rows of the lane's team, from the planes' on */
     vec_raw<T> w[R][S::steps];
     uint32_t d[R]; /* K types: d and dmin of the lane's own super-block of the batch */
     float acc;     /* lanes below R * C: the output's chain */
 };
+
+template <vec_type T, uint32_t R, uint32_t C> DEVICE vec_place place_of(const vec_lane_state<T, R, C> &l, uint32_t r) {
+    vec_place p;
+    vec_lane<T>(p, l.stride, here<vec_shared<T, R, C>>(l.row[r]), lane_in_team());
+    return p;
+}
 
 /* d of the super-block that spread_sum leaves with this lane. C 1: of the lane's row alone. */
 template <vec_type T, uint32_t R, uint32_t C> DEVICE void load_d(vec_lane_state<T, R, C> &l, uint32_t n_super) {
@@ -159,9 +170,9 @@ template <vec_type T, uint32_t R, uint32_t C> DEVICE void load_d(vec_lane_state<
     typedef vec_lane_state<T, R, C> L;
     const uint32_t mine = spread_block<L::S::steps>();
     UNROLL for (uint32_t r = 0; r < (C == 1 ? 1 : R); r++) {
-        uint32_t row = l.place[r].at[3];
-        if (C == 1 && R == 2 && spread_out<L::S::steps, L::side>()) row = l.place[R - 1].at[3];
-        const uint8_t *d = l.plane[3] + (row + mine * F::scale);
+        uint32_t row = l.row[r];
+        if (C == 1 && R == 2 && spread_out<L::S::steps, L::side>()) row = l.row[R - 1];
+        const uint8_t *d = l.plane[3] + (here<typename L::S>(row) * l.stride[3] + mine * F::scale);
         l.d[r] = 0;
         if (mine < n_super) l.d[r] = F::min ? *(const uint32_t *)d : *(const uint16_t *)d;
     }
@@ -171,13 +182,16 @@ template <vec_type T, uint32_t R, uint32_t C> DEVICE void load_d(vec_lane_state<
 template <vec_type T, uint32_t R, uint32_t C> DEVICE void load_batch(vec_lane_state<T, R, C> &l, uint32_t n) {
     typedef vec_shared<T, R, C> S;
     if (n >= S::batch) {
+        vec_place place[R];
+        UNROLL for (uint32_t r = 0; r < R; r++) place[r] = place_of<T, R, C>(l, r);
         UNROLL for (uint32_t t = 0; t < S::steps; t++) UNROLL for (uint32_t r = 0; r < R; r++)
-            vec_load<T>(l.w[r][t], l.plane, l.place[r], t * TEAM);
+            vec_load<T>(l.w[r][t], l.plane, place[r], t * TEAM);
+        if constexpr (S::tight) keep_order();
     } else {
         UNROLL for (uint32_t t = 0; t < S::steps; t++) {
             UNROLL for (uint32_t r = 0; r < R; r++) l.w[r][t] = {};
             if (t * TEAM + lane_in_team() >= n) continue;
-            UNROLL for (uint32_t r = 0; r < R; r++) vec_load<T>(l.w[r][t], l.plane, l.place[r], t * TEAM);
+            UNROLL for (uint32_t r = 0; r < R; r++) vec_load<T>(l.w[r][t], l.plane, place_of<T, R, C>(l, r), t * TEAM);
         }
     }
     if constexpr (vec_form<T>::super) load_d<T, R, C>(l, n / 8);
@@ -189,6 +203,17 @@ DEVICE void step_sums(int32_t isum[R * C][vec_shared<T, R, C>::steps], int32_t m
                       const vec_shared<T, R, C> &s, const vec_lane_state<T, R, C> &l, const vec_job &j, uint32_t staged,
                       uint32_t t) {
     const uint32_t at = staged + lane_in_team();
+    if constexpr (vec_shared<T, R, C>::tight) { /* row by row */
+        const word4 lo = s.lo[0][at], hi = s.hi[0][at];
+        const int32_t asum = vec_form<T>::sums ? s.sum[0][at] : 0;
+        UNROLL for (uint32_t r = 0; r < R; r++) {
+            uint32_t q[8];
+            vec_codes<T>(q, l.w[r][t]);
+            vec_sums<T>(isum[r][t], msum[r][t], q, l.w[r][t], lo, hi, asum);
+            keep_order();
+        }
+        return;
+    }
     uint32_t q[R][8];
     UNROLL for (uint32_t r = 0; r < R; r++) vec_codes<T>(q[r], l.w[r][t]);
     UNROLL for (uint32_t c = 0; c < C; c++) {
@@ -285,9 +310,12 @@ template <vec_type T, uint32_t R, uint32_t C> DEVICE void vec_store(const vec_jo
 template <vec_type T, uint32_t R, uint32_t C> DEVICE void vec_begin(vec_lane_state<T, R, C> &l, const vec_job &j) {
     UNROLL for (uint32_t r = 0; r < R; r++) { /* rows past the end read the first one and store nothing */
         const uint32_t row = team_in_block() * R + r;
-        vec_lane<T>(l.place[r], j.w, row < j.w.n_rows ? row : 0, lane_in_team());
+        l.row[r] = row < j.w.n_rows ? row : 0;
     }
-    UNROLL for (int p = 0; p < LINEAR_PLANES; p++) l.plane[p] = j.w.plane[p];
+    UNROLL for (int p = 0; p < LINEAR_PLANES; p++) {
+        l.plane[p] = j.w.plane[p];
+        l.stride[p] = j.w.stride[p];
+    }
     l.acc = 0.0f;
 }
 

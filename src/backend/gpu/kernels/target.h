@@ -20,6 +20,10 @@
 DEVICE void team_sync() { (void)team_xor(0, 1); }
 DEVICE void keep_order() {}
 DEVICE uint32_t uniform(uint32_t v) { return v; }
+DEVICE uint32_t opaque(uint32_t v) { return v; }
+DEVICE void device_release() {}
+DEVICE void device_acquire() {}
+DEVICE uint32_t device_add(uint32_t *p, uint32_t n) { return __atomic_fetch_add(p, n, __ATOMIC_RELAXED); }
 #else
 
 #define DEVICE static inline __attribute__((device, always_inline))
@@ -60,8 +64,21 @@ DEVICE void team_sync() {
 }
 /* What stands before it is scheduled before what follows: keeps registers from filling up with work begun early. */
 DEVICE void keep_order() { __builtin_amdgcn_sched_barrier(0); }
+/* What this lane has written is there for other blocks; what it reads from now on is what they have written. */
+DEVICE void device_release() { __builtin_amdgcn_fence(__ATOMIC_RELEASE, "agent"); }
+DEVICE void device_acquire() { __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "agent"); }
+/* Adds to a number that blocks share; returns what it was. */
+DEVICE uint32_t device_add(uint32_t *p, uint32_t n) {
+    return __scoped_atomic_fetch_add(p, n, __ATOMIC_RELAXED, __MEMORY_SCOPE_DEVICE);
+}
 /* v, which all lanes of the block hold alike: tells the compiler so. */
 DEVICE uint32_t uniform(uint32_t v) { return (uint32_t)__builtin_amdgcn_readfirstlane((int)v); }
+/* v, a lane's own, of which the compiler is not to know where it comes from: a base that all lanes share plus opaque(offset) is
+ * an address of scalar and lane registers, not a 64-bit pointer of each lane that is kept and moved on through a loop. */
+DEVICE uint32_t opaque(uint32_t v) {
+    __asm("" : "+v"(v));
+    return v;
+}
 /* c + sum of the four products of signed bytes */
 DEVICE int32_t dot4(int32_t a, int32_t b, int32_t c) {
 #if defined(__gfx1100__) || defined(__gfx1101__) || defined(__gfx1102__) || defined(__gfx1103__) || \
@@ -90,6 +107,10 @@ DEVICE int32_t team_get(int32_t v, uint32_t from) { return __nvvm_shfl_sync_idx_
 DEVICE void team_sync() { __nvvm_bar_warp_sync(0xffffffffu); }
 DEVICE void keep_order() {}
 DEVICE uint32_t uniform(uint32_t v) { return v; }
+DEVICE uint32_t opaque(uint32_t v) { return v; }
+DEVICE void device_release() { __nvvm_membar_gl(); }
+DEVICE void device_acquire() { __nvvm_membar_gl(); }
+DEVICE uint32_t device_add(uint32_t *p, uint32_t n) { return (uint32_t)__nvvm_atom_add_gen_i((int *)p, (int)n); }
 /* LLVM's intrinsic by name, not asm: asm between loads would keep them from being joined into 16-byte ones. */
 __attribute__((device)) int32_t dp4a_signed(int32_t a, int32_t b, int32_t c) __asm("llvm.nvvm.idp4a.s.s");
 DEVICE int32_t dot4(int32_t a, int32_t b, int32_t c) { return dp4a_signed(a, b, c); }
@@ -128,6 +149,23 @@ DEVICE uint32_t max32(uint32_t a, uint32_t b) { return a > b ? a : b; }
 /* Four and two words in one load or store; the address a multiple of their size. */
 typedef uint32_t word4 __attribute__((ext_vector_type(4)));
 typedef uint32_t word2 __attribute__((ext_vector_type(2)));
+
+/* For a launch whose last block goes on with what several have written: every lane of a block calls it behind what it writes.
+ * True in all lanes of the block that brings *count to `all`: that block sees what the others wrote, and *count is 0 again for
+ * the next launch. Nobody waits. told: one word of shared memory. */
+DEVICE bool comes_last(uint32_t *count, uint32_t all, uint32_t *told) {
+    device_release();
+    barrier();
+    if (thread_x() == 0) {
+        const bool last = device_add(count, 1) + 1 == all;
+        if (last) *count = 0;
+        *told = last;
+    }
+    barrier();
+    const bool last = *told != 0;
+    if (last) device_acquire();
+    return last;
+}
 
 /* The one tree over sixteen lanes (canon_sum16): lane i of each half team holds part i; every lane gets the sum. */
 DEVICE float half_team_sum(float v) {

@@ -73,12 +73,13 @@ template <vec_type T> DEVICE void vec_advance(const uint8_t *plane[LINEAR_PLANES
 }
 
 /* The lane's own way within its row: it takes block `lane` of each 32. */
-template <vec_type T> DEVICE void vec_lane(vec_place &p, const gpu_weight &w, uint32_t row, uint32_t lane) {
+template <vec_type T>
+DEVICE void vec_lane(vec_place &p, const uint32_t stride[LINEAR_PLANES], uint32_t row, uint32_t lane) {
     typedef vec_form<T> F;
-    p.at[0] = row * w.stride[0] + lane * F::low;
-    p.at[1] = row * w.stride[1] + lane * F::high;
-    p.at[2] = row * w.stride[2] + (F::sub16 ? lane * 2 : (lane >> 3) * 16 + (lane & 7));
-    p.at[3] = row * w.stride[3] + (F::super ? 0 : lane * F::scale); /* K types: see load_d */
+    p.at[0] = row * stride[0] + lane * F::low;
+    p.at[1] = row * stride[1] + lane * F::high;
+    p.at[2] = row * stride[2] + (F::sub16 ? lane * 2 : (lane >> 3) * 16 + (lane & 7));
+    p.at[3] = row * stride[3] + (F::super ? 0 : lane * F::scale); /* K types: see load_d */
 }
 
 /* The codes: q[0..3] values 0-15, q[4..7] values 16-31, four to a word. */
