@@ -9,7 +9,7 @@ keeps the cells of targets that were not run anew.
 import re
 import sys
 
-LINE = re.compile(r"(?:^|\s)([a-z]\w*(?:, both forms)?) \| (\w+) \| (\d+) cases \| (\d+) wrong \| max error (\S+)$")
+LINE = re.compile(r"(?:^|\s)([a-z]\w*(?:, both forms|, in place)?) \| (\w+) \| (\d+) cases \| (\d+) wrong \| max error (\S+)$")
 COLUMNS = {"host32": "host, waves of 32", "host64": "host, waves of 64", "gfx1100": "gfx1100", "gfx1201": "gfx1201", "gfx942": "gfx942",
            "sm_80": "sm_80 on H200"}
 TEXT = """# The GPU kernels' numbers against the CPU's

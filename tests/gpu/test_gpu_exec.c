@@ -230,6 +230,9 @@ static void test_weight_types(void **state) {
         tiny_shape shape = tiny_shape_of("llama", types[i]);
         check_shape(&shape, plain());
     }
+    tiny_shape mix = tiny_shape_of("llama", QUANT_Q4_K);
+    mix.type_v = QUANT_Q6_K;
+    check_shape(&mix, plain());
 }
 
 static void test_archs(void **state) {

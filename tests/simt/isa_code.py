@@ -42,6 +42,7 @@ def import_emulator(folder):
     mend_vectors()
     mend_permutes(emu)
     mend_halves(emu)
+    mend_atomics(emu)
     keep_what_is_compiled(emu)
     return emu
 
@@ -111,6 +112,18 @@ def mend_halves(emu):
 
     for kind in emu._inst_kinds("DS"):
         emu._INST_HANDLERS[kind] = compile_ds
+
+
+def mend_atomics(emu):
+    """It knows by the bit glc alone whether an atomic gives back what was there. gfx942's guide calls the bit SC0 ("atomic with
+    return"), gfx12's is the lowest of TH (TH_ATOMIC_RETURN)."""
+
+    def iattr(inst, name, default=0, plain=emu._iattr):
+        if name == "glc" and "ATOMIC" in emu._op_name(inst):
+            return plain(inst, "glc") | plain(inst, "sc0") | plain(inst, "th") & 1
+        return plain(inst, name, default)
+
+    emu._iattr = iattr
 
 
 def map_all_of_lds(emu):

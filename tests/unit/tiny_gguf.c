@@ -38,6 +38,7 @@ tiny_shape tiny_shape_of(const char *arch, quant_type type) {
                         .d_head = wide ? 64 : 32,
                         .d_ff = wide ? 256 : 96,
                         .type = type,
+                        .type_v = type,
                         .seed = 1};
 }
 
@@ -140,7 +141,7 @@ static void add_layer(writer *w, uint32_t il) {
     add_in_layer(w, il, "attn_norm", QUANT_F32, d, 0, 1);
     add_in_layer(w, il, "attn_q", s->type, d, dq, 1);
     add_in_layer(w, il, "attn_k", s->type, d, dkv, 1);
-    add_in_layer(w, il, "attn_v", s->type, d, dkv, 1);
+    add_in_layer(w, il, "attn_v", s->type_v, d, dkv, 1);
     add_in_layer(w, il, "attn_output", s->type, dq, d, 1);
     add_in_layer(w, il, "ffn_norm", QUANT_F32, d, 0, 1);
     bool gemma = strcmp(s->arch, "gemma3") == 0;

@@ -14,7 +14,7 @@ typedef struct {
     uint32_t n_layer, d_model, n_head, n_kv_head, d_head, d_ff;
     uint32_t n_expert, n_used; /* 0: dense */
     uint32_t window;           /* gemma3: all layers but the last */
-    quant_type type;           /* of every matrix but the router */
+    quant_type type, type_v;   /* of every matrix but the router; of attn_v, which files in mixes have in another */
     uint64_t seed;
 } tiny_shape;
 
