@@ -100,6 +100,12 @@ static status preset_pages(uint64_t *n, api_shape *s, const rf_model *m, const c
     return fail(e, ERR_USAGE, "KV cache preset %s: give small, medium or large", name);
 }
 
+static void lower_context(api_shape *s, uint64_t tokens) {
+    api_down_note(&s->down, DOWN_CONTEXT, OK, "%llu tokens: a KV cache of that size was asked for, and no context",
+                  (unsigned long long)tokens);
+    s->context = (uint32_t)tokens;
+}
+
 /* How many pages of how many tokens. A context that was asked for must fit in; one that was not becomes what fits. */
 static status size_cache(api_shape *s, const rf_model *m, const rf_engine_options *opt, err *e) {
     exec_options *x = &s->exec;
@@ -107,7 +113,7 @@ static status size_cache(api_shape *s, const rf_model *m, const rf_engine_option
     if (opt->kv_tokens && opt->kv_preset)
         return fail(e, ERR_USAGE, "a KV cache of %u tokens and of preset %s: give one of the two", opt->kv_tokens,
                     opt->kv_preset);
-    if (!opt->context && opt->kv_tokens && opt->kv_tokens < s->context) s->context = opt->kv_tokens;
+    if (!opt->context && opt->kv_tokens && opt->kv_tokens < s->context) lower_context(s, opt->kv_tokens);
     x->page_tokens = api_page_tokens(s->context);
     status rc = OK;
     if (opt->kv_preset)
@@ -123,11 +129,7 @@ static status size_cache(api_shape *s, const rf_model *m, const rf_engine_option
     if (tokens < s->context && opt->context)
         return fail(e, ERR_RANGE, "a context of %u tokens in a KV cache of %llu: lower -c or give a larger cache",
                     s->context, (unsigned long long)tokens);
-    if (tokens < s->context) {
-        api_down_note(&s->down, DOWN_CONTEXT, OK, "%llu tokens: a KV cache of that size was asked for, and no context",
-                      (unsigned long long)tokens);
-        s->context = (uint32_t)tokens;
-    }
+    if (tokens < s->context) lower_context(s, tokens);
     s->fixed_cache = opt->kv_tokens || opt->kv_preset;
     s->may_shrink = opt->kv_shrink && !opt->kv_tokens;
     return OK;

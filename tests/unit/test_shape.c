@@ -53,6 +53,7 @@ static void test_a_number_of_tokens(void **state) {
     assert_true(s.exec.page_tokens == 32 && s.exec.n_pages == 157 && s.context == 2048 && s.fixed_cache);
     s = made(&m, (rf_engine_options){.parallel = 2, .kv_tokens = 900, .kv_shrink = true}); /* the context follows */
     assert_true(s.context == 900 && s.exec.page_tokens == 16 && s.exec.n_pages == 57 && !s.may_shrink);
+    assert_true(s.down.n == 1 && s.down.item[0].id == DOWN_CONTEXT && strstr(s.down.item[0].text, "900 tokens"));
     s = made(&m, (rf_engine_options){.kv_tokens = 100000});
     assert_true(s.context == 8192 && s.exec.n_pages == 1563);
     refused(&m, (rf_engine_options){.context = 2048, .kv_tokens = 2000}, ERR_RANGE, "2048");
@@ -83,6 +84,7 @@ static void test_presets(void **state) {
     for (uint32_t i = 0; i < 64; i++) layers[i].n_kv_head = 1024; /* 2 GiB are 64 MiB a token times 32 */
     api_shape s = made(&m, (rf_engine_options){.kv_preset = "small"});
     assert_true(s.exec.n_pages == 64 && s.context == 1024); /* a context nobody asked for is what the cache holds */
+    assert_true(s.down.n == 1 && s.down.item[0].id == DOWN_CONTEXT && strstr(s.down.item[0].text, "1024 tokens"));
     refused(&m, (rf_engine_options){.kv_preset = "small", .context = 1025}, ERR_RANGE, "1025");
     m = numbers(4);
     refused(&m, (rf_engine_options){.kv_preset = "huge"}, ERR_USAGE, "huge");
@@ -215,6 +217,7 @@ static void test_what_does_not_fit(void **state) {
         assert_true(json_is_true(json_object_get(v, "fits")) && tokens >= 65536 && tokens % 64 == 0);
         const json_t *w = json_object_get(v, "warnings");
         assert_true(json_array_size(w) == 1 && strstr(json_string_value(json_array_get(w, 0)), "268435456"));
+        assert_true(strncmp(json_string_value(json_array_get(w, 0)), "cache.memory [memory.plan]: ", 28) == 0);
         json_int_t spare = int_at(v, "available") - int_at(v, "need") - int_at(v, "margin");
         assert_true(spare >= 0 && spare < 1 << 20); /* no more was taken away than had to be */
     }
