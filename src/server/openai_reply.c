@@ -256,10 +256,19 @@ static json_t *whole(openai_call *c) {
     json_t *v = head(c, c->chat ? "chat.completion" : "text_completion", choices);
     if (v && (json_object_set_new(v, "usage", usage_of(c)) || json_object_set(v, "timings", c->timings)))
         c->no_memory = true;
-    openai_put_warnings(v, job_warnings(j, c->warnings));
+    openai_put_warnings(v, c->warnings);
+    c->warnings = NULL;
     if (!c->no_memory) return v;
     json_decref(v);
     return NULL;
+}
+
+/* What the reply says of the job, which may be gone by then. */
+static void keep_words(openai_call *c, const job *j) {
+    json_t *all = c->streaming ? NULL : job_warnings(j, c->warnings); /* a stream has told them */
+    json_decref(c->warnings);
+    c->warnings = all;
+    c->timings = job_timings(j);
 }
 
 /* A write may be the one at which the peer is found gone: then c->x is NULL from there on. */
@@ -305,7 +314,7 @@ void openai_reply_done(job *j) {
         end_badly(c, j);
         return;
     }
-    c->timings = job_timings(j);
+    keep_words(c, j);
     if (c->recall.store && !j->cancelled && openai_context_keep(c, j->x, end_reply)) {
         j->user = NULL; /* the store's, until it has replied */
         return;
