@@ -256,7 +256,8 @@ static json_t *whole(openai_call *c) {
     json_t *v = head(c, c->chat ? "chat.completion" : "text_completion", choices);
     if (v && (json_object_set_new(v, "usage", usage_of(c)) || json_object_set(v, "timings", c->timings)))
         c->no_memory = true;
-    openai_put_warnings(v, job_warnings(j, c->warnings));
+    openai_put_warnings(v, c->warnings);
+    c->warnings = NULL;
     if (!c->no_memory) return v;
     json_decref(v);
     return NULL;
@@ -306,6 +307,11 @@ void openai_reply_done(job *j) {
         return;
     }
     c->timings = job_timings(j);
+    if (!c->streaming) { /* a stream has told them */
+        json_t *all = job_warnings(j, c->warnings);
+        json_decref(c->warnings);
+        c->warnings = all;
+    }
     if (c->recall.store && !j->cancelled && openai_context_keep(c, j->x, end_reply)) {
         j->user = NULL; /* the store's, until it has replied */
         return;
