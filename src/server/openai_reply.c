@@ -263,14 +263,6 @@ static json_t *whole(openai_call *c) {
     return NULL;
 }
 
-/* What the reply says of the job, which may be gone by then. */
-static void keep_words(openai_call *c, const job *j) {
-    json_t *all = c->streaming ? NULL : job_warnings(j, c->warnings); /* a stream has told them */
-    json_decref(c->warnings);
-    c->warnings = all;
-    c->timings = job_timings(j);
-}
-
 /* A write may be the one at which the peer is found gone: then c->x is NULL from there on. */
 static void on_lost(exchange *x) { ((openai_call *)x->user)->x = NULL; }
 
@@ -314,7 +306,12 @@ void openai_reply_done(job *j) {
         end_badly(c, j);
         return;
     }
-    keep_words(c, j);
+    c->timings = job_timings(j);
+    if (!c->streaming) { /* a stream has told them */
+        json_t *all = job_warnings(j, c->warnings);
+        json_decref(c->warnings);
+        c->warnings = all;
+    }
     if (c->recall.store && !j->cancelled && openai_context_keep(c, j->x, end_reply)) {
         j->user = NULL; /* the store's, until it has replied */
         return;
