@@ -114,6 +114,10 @@ typedef struct {
     /* "auto" (NULL): the best GPU, or the CPU and info says why; "cpu"; "gpu", "hip", "cuda": the best one, "gpu:N" (as
      * rf_devices numbers them), a GPU's UUID or PCI address: that one, or the reason why not */
     const char *device;
+    /* what computes what: "gpu" (NULL with device "auto"): GPUs take what they can, the CPU the rest; "cpu": GPUs take only what
+     * the host has no memory for; "cost": each operation where it is cheaper, the CPU if it is twice as cheap; "only" (NULL with
+     * another device): what the device cannot do is an error. The text is the same, whatever computes it */
+    const char *placement;
     const char *gpu_layers; /* how many of the last layers GPUs compute, the CPU the others: a number; "all" (NULL) */
     const char *split_mode; /* "none" (NULL): one GPU; "layer": layers over all GPUs */
     const char
@@ -132,12 +136,13 @@ typedef struct {
     bool no_prefix_cache;     /* never use again what other requests computed */
     const char *kv_cache_dir; /* folder where pages of prompts are kept over restarts; NULL: none */
     uint64_t kv_cache_bytes;  /* most bytes there; 0: 4 GiB */
-    uint32_t ubatch;          /* tokens a step; 0: 512 */
+    uint32_t ubatch;          /* tokens a step; 0: 512. An encoder takes each prompt in one: its context at least */
     uint32_t logits_rows;     /* rows of logits a step can give; 0: parallel */
     uint32_t threads;         /* 0: physical cores this process may use */
-    const char *cache_type_k, *cache_type_v; /* "f16", "bf16", "f32", "q8_0", "q4_0"; NULL: f16 */
+    const char *cache_type_k, *cache_type_v; /* "f16", "bf16", "f32", "q8_0", "q4_0"; NULL: f16, of an encoder f32 */
     /* a GPU's numbers against the CPU's at load: "once" (NULL) for a model, device and build; "always"; "off" */
     const char *verify;
+    bool profile;         /* kernels are timed: rf_engine_profile; steps take longer */
     const char *cpu_tier; /* "scalar", "avx2", "avx512"; NULL: environment ROCMFORGE_CPU, else the best */
     void (*progress)(void *user, uint64_t done, uint64_t total); /* bytes of weights while loading; NULL: none */
     void *user;
@@ -153,9 +158,13 @@ RF_API char *rf_verify(const rf_model *m, const rf_engine_options *opt, rf_error
 RF_API bool rf_engine_open(rf_engine **out, rf_model *m, const rf_engine_options *opt,
                            rf_error *e);   /* opt NULL: defaults */
 RF_API void rf_engine_close(rf_engine *g); /* after its requests were freed */
-/* JSON object: device {kind, name, reason, verified (what is known of a GPU's numbers), gpus [{index, platform, driver, name, arch, uuid, pci, layers, ...}]},
- * context, threads, cache, load_ms, error (why it failed for good, absent while it lives); rf_free. NULL: no memory */
+/* JSON object: device {kind, name, placement, reason, reason_code, verified (what is known of a GPU's numbers), gpus [{index, platform, driver, name, arch, uuid, pci, layers, ...}]},
+ * downgrades [{code, what, reason, cause, text}] (docs/devices.md), warnings (the same as strings), context, threads, cache,
+ * load_ms, error and error_code (why it failed for good, absent while it lives); rf_free. NULL: no memory */
 RF_API char *rf_engine_info(const rf_engine *g);
+/* rf_engine_info's warnings but for those that only some requests have: JSON array; rf_free. NULL: none, or no memory. Any
+ * thread; cheap where there are none. */
+RF_API char *rf_engine_warnings(const rf_engine *g);
 RF_API uint32_t rf_engine_context(const rf_engine *g);
 
 /* --- requests --------------------------------------------------------------------------------------------------------- */
@@ -235,9 +244,11 @@ typedef struct {
     int64_t queue_us;                /* until it was let in */
     int64_t prompt_us, predicted_us; /* predicted: from the first token on, n_predicted - 1 steps */
     uint32_t n_prompt, n_predicted;
-    uint32_t n_cached;    /* of the prompt: taken from the cache */
-    uint32_t n_preempted; /* so often it made room for others and went on later */
-    unsigned waited_for;  /* RF_WAIT_ bits: why it was not let in at once */
+    uint32_t n_cached;          /* of the prompt: taken from the cache */
+    uint32_t n_preempted;       /* so often it made room for others and went on later */
+    unsigned waited_for;        /* RF_WAIT_ bits: why it was not let in at once */
+    uint32_t n_host_drawn;      /* tokens that the GPU left to the CPU to draw */
+    const char *host_drawn_why; /* ... and why, the last time; static. NULL: none was */
     /* FAILED */
     const rf_error *error;
 } rf_event;
@@ -265,8 +276,13 @@ typedef struct {
     uint64_t waited_queue, waited_kv, waited_batch, waited_prefix; /* requests that waited for this reason */
     uint64_t seqs_computed; /* sequences of all steps: over steps, how full batches were */
     uint32_t last_batch_seqs, last_batch_tokens;
+    uint64_t host_drawn; /* tokens that the GPU left to the CPU to draw */
 } rf_stats;
 RF_API void rf_engine_stats(const rf_engine *g, rf_stats *out); /* any thread */
+/* What every kernel did since the last reset: JSON array of {device, kind, peak_gb_per_s (what its memory can do; absent: not
+ * known), kernels [{name, launches, ms, bytes (that it had to move), gb_per_s, share (of the peak)}]}, the slowest first; of a
+ * CPU its operations. Only of an engine with `profile`, and while no request runs; rf_free. NULL: no memory */
+RF_API char *rf_engine_profile(rf_engine *g, bool reset);
 /* The KV cache's memory: JSON object {page_tokens, page_bytes, bytes, bytes_per_token, pages {total, used, cached, free},
  * tokens, allocator_bytes, page_table_bytes, fragmentation, efficiency}; rf_free. NULL: no memory. Any thread. */
 RF_API char *rf_engine_memory(const rf_engine *g);

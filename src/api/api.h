@@ -4,6 +4,7 @@
 
 #include "rocmforge.h"
 
+#include "api/downgrade.h"
 #include "backend/gpu/devices.h"
 #include "base/err.h"
 #include "base/json.h"
@@ -44,7 +45,18 @@ typedef struct {
     backend *b[PLAN_MAX_DEVICES];
     uint32_t n;
     api_split split;
+    uint32_t n_moved;     /* nodes that the CPU took because their GPU has no kernel for them */
+    char first_moved[96]; /* the first of them */
 } api_backends;
+
+/* What computes what (place.c). */
+typedef enum {
+    PLACEMENT_GPU,  /* GPUs take what they can: the CPU what has no kernel there, and layers that do not fit */
+    PLACEMENT_CPU,  /* the CPU; GPUs only take the layers that the host has no memory for */
+    PLACEMENT_COST, /* node by node what is cheaper by graph/cost.h, the CPU only where it is twice as cheap */
+    PLACEMENT_ONLY  /* the one backend that was asked for, or the layers given to it: what it cannot do is refused */
+} api_placement;
+const char *api_placement_name(api_placement p); /* "gpu", "cpu", "cost", "only" */
 
 /* An engine's shape, with every default settled. It owns the list of GPUs; copies of it borrow that. */
 typedef struct {
@@ -59,11 +71,19 @@ typedef struct {
     gpu_list *gpus;   /* NULL: the CPU computes */
     uint32_t gpu;     /* which of them; the first, where layers are split */
     api_split split;
-    bool has_cpu;       /* some layers run on the CPU beside GPUs */
-    bool automatic;     /* the device was not asked for: the CPU may stand in */
+    bool has_cpu;   /* some layers run on the CPU beside GPUs */
+    bool automatic; /* the device was not asked for: the CPU may stand in */
+    api_placement placement;
+    bool may_move;                      /* nodes without a kernel may go to the CPU */
+    bool may_split;                     /* layers that do not fit may go to the CPU, or from it */
+    bool profile;                       /* kernels are timed */
+    bool costed;                        /* PLACEMENT_COST was settled */
+    plan_speed speed[PLAN_MAX_DEVICES]; /* PLACEMENT_COST: of the backends, GPUs first */
+    uint64_t host_bytes;                /* that the host has to give; 0: what the system says (tests play others) */
+    api_why why;
     char reason[400];   /* why this device */
     char verified[200]; /* what is known of the device's numbers; empty: nothing was asked */
-    char warning[200];  /* what became other than asked for; empty: nothing */
+    api_downgrades down;
 } api_shape;
 
 enum { CONTEXT_DEFAULT_MOST = 8192, UBATCH_MOST = 16384 };
@@ -81,11 +101,25 @@ void api_split_layers(api_shape *s, uint32_t n); /* n of the layers on GPUs inst
 status api_backends_open(api_backends *b, const api_shape *s, err *e);
 void api_backends_close(api_backends *b);
 bool api_backend_is_gpu(const backend *b);
+MUST_CHECK status api_backends_add_cpu(api_backends *b, const api_shape *s, err *e);
 /* s->exec with its placement, whose context is *b. */
 exec_options api_exec_options(const api_shape *s, api_backends *b);
+/* place.c: the options' --device and --placement; s->gpus, reason, why and what the strategy allows. */
+MUST_CHECK status api_choose_device(api_shape *s, const rf_model *m, const rf_engine_options *opt, err *e);
+void api_use_cpu(api_shape *s);
+/* PLACEMENT_COST: who would run what by cost; devices with nothing to do are let go. Once; else nothing. */
+MUST_CHECK status api_place_by_cost(api_shape *s, const rf_model *m, err *e);
+/* Another way that the strategy leaves to place the model, after what was tried failed with `why`: true, and it is noted. */
+bool api_retreat(api_shape *s, const rf_model *m, const rf_engine_options *opt, const err *why);
 /* Where a GPU was taken unasked and turned out unfit (why): the shape goes on with the CPU, which the reason says. false: it
  * was asked for, or none was taken, or the failure is not the device's: then it stands. */
 bool api_fall_back(api_shape *s, const err *why);
+/* Backends for the shape, with room for it, after as many retreats as it takes. */
+MUST_CHECK status api_backends_place(api_backends *b, api_shape *s, const rf_model *m, const rf_engine_options *opt,
+                                     err *e);
+void api_note_moved(api_shape *s, const api_backends *b); /* DOWN_OP where nodes were moved */
+/* Bytes a second that this many threads read of a block of so many bytes, at least once and for `ms`. 0: failed. */
+double api_read_bandwidth(uint32_t threads, size_t block_bytes, uint32_t ms);
 
 /* embed.c: what a request's pooling means for this model; RANK: scores of the state that its head looks at. */
 sched_pooling api_pooling(const rf_model *m, rf_pooling p, bool *scores);
@@ -95,7 +129,7 @@ status api_check_graph(const rf_model *m, err *e);     /* what the file's weight
 /* ERR_MEMORY_PLAN, ERR_GPU_MEMORY unless what this shape needs, and the margin, are available; a cache that may shrink is
  * shrunk first, with a warning. b: as api_backends_open gave them. */
 status api_fit_memory(api_shape *s, const rf_model *m, api_backends *b, err *e);
-json_t *api_warnings(const api_shape *s); /* an array, of strings; NULL: out of memory */
+char *api_profile(const api_shape *s, const api_backends *b, bool reset); /* the contract of rf_engine_profile */
 /* The contract of rf_engine_memory. */
 char *api_memory(const api_shape *s, const sched_stats *now, size_t page_bytes);
 /* The list of this machine's GPUs; what is wrong with them stands in it. Fails for want of memory only. */

@@ -27,7 +27,8 @@ struct rf_engine {
     pthread_mutex_t lock; /* guards stop and `done` of requests; `wake`: work or stop, `news`: a request ended */
     pthread_cond_t wake, news;
     bool stop;
-    err dead; /* why the engine failed for good; code OK while it lives */
+    err dead;              /* why the engine failed for good; code OK while it lives */
+    bool told[DOWN_COUNT]; /* what became less while it ran, and was logged; its thread's */
 };
 
 struct rf_request {
@@ -37,6 +38,42 @@ struct rf_request {
     void *user;
     bool done; /* under engine->lock */
 };
+
+/* What was decided at load, and what stopped working since. */
+static api_downgrades downgrades_of_all(const rf_engine *g) {
+    api_downgrades all = g->shape.down;
+    for (uint32_t i = 0; i < g->backends.n; i++) {
+        const backend *b = g->backends.b[i];
+        const char *why = api_backend_is_gpu(b) ? gpu_backend_no_graphs(b) : NULL;
+        if (why) api_down_note(&all, DOWN_GRAPHS, OK, "kernels are launched one by one: %s", why);
+        why = api_backend_is_gpu(b) ? gpu_backend_no_peer(b) : NULL;
+        if (why) api_down_note(&all, DOWN_PEER, ERR_GPU_PEER, "values go from GPU to GPU through the host: %s", why);
+    }
+    return all;
+}
+
+/* And what befell requests. */
+static api_downgrades downgrades_now(const rf_engine *g) {
+    api_downgrades all = downgrades_of_all(g);
+    sched_stats st;
+    sched_get_stats(g->sched, &st);
+    if (st.left)
+        api_down_note(&all, DOWN_SAMPLER, OK, "%llu token%s drawn on the CPU; the last time: %s",
+                      (unsigned long long)st.draws_left, st.draws_left == 1 ? " was" : "s were", st.left);
+    return all;
+}
+
+/* Each kind once: those of the start are said by who opened the engine. */
+static void tell_new(rf_engine *g) {
+    api_downgrades all = downgrades_now(g);
+    for (uint32_t i = 0; i < all.n; i++) {
+        const api_downgrade *d = &all.item[i];
+        if (!g->told[d->id])
+            log_event(LOG_WARN, "engine", "downgrade",
+                      (log_field[]){log_s("code", api_down_code(d->id)), log_s("reason", d->text), {0}});
+        g->told[d->id] = true;
+    }
+}
 
 static void *engine_main(void *arg) {
     rf_engine *g = arg;
@@ -49,6 +86,7 @@ static void *engine_main(void *arg) {
         pthread_mutex_unlock(&g->lock);
         err e = {0};
         status s = sched_step(g->sched, &e);
+        if (!s) tell_new(g);
         pthread_mutex_lock(&g->lock);
         if (s) log_event(LOG_ERROR, "engine", "failed for good", (log_field[]){log_s("reason", e.text), {0}});
         if (s) g->dead = e; /* those of the step were told; later requests are refused with the reason */
@@ -58,6 +96,8 @@ static void *engine_main(void *arg) {
 }
 
 static status start(rf_engine *g, err *e) {
+    api_downgrades all = downgrades_now(g);
+    for (uint32_t i = 0; i < all.n; i++) g->told[all.item[i].id] = true;
     pthread_mutex_init(&g->lock, NULL);
     pthread_cond_init(&g->wake, NULL);
     pthread_cond_init(&g->news, NULL);
@@ -76,14 +116,13 @@ static status open_disk(rf_engine *g, const uint64_t identity[2], err *e) {
 /* The backends, once all of them have room, and the executor over them. */
 static status open_exec(rf_engine *g, const rf_engine_options *opt, err *e) {
     api_backends *b = &g->backends;
-    status s = api_backends_open(b, &g->shape, e);
-    if (!s && (s = api_fit_memory(&g->shape, g->model, b, e))) api_backends_close(b);
+    status s = api_backends_place(b, &g->shape, g->model, opt, e);
     if (s) return s;
     exec_options x = api_exec_options(&g->shape, b);
     s = exec_open(&g->x, g->model->file, &x, b->b, b->n, opt->progress, opt->user, e);
     verify_when when;
     if (!s) s = verify_when_of(opt->verify, &when, e);
-    if (!s) s = verify_engine(g->shape.verified, g->x, g->model, &g->shape, when, e);
+    if (!s) s = verify_engine(g->x, g->model, &g->shape, when, e);
     if (!s || !g->x) return s;
     exec_close(g->x);
     g->x = NULL;
@@ -98,7 +137,7 @@ static status open_parts(rf_engine *g, const rf_engine_options *opt, err *e) {
     if (s) return s;
     const api_shape wanted = g->shape;
     s = open_exec(g, opt, e);
-    if (s) g->shape = wanted; /* its cache may have been shrunk for the GPU */
+    if (s && g->shape.gpus && g->shape.gpus == wanted.gpus) g->shape = wanted; /* shrunk and split for the GPU */
     if (s && api_fall_back(&g->shape, e)) s = open_exec(g, opt, e);
     if (!s && opt->kv_cache_dir) api_cache_identity(identity, m, &g->shape.exec);
     if (!s && opt->kv_cache_dir) s = open_disk(g, identity, e);
@@ -158,14 +197,14 @@ void rf_engine_close(rf_engine *g) {
 
 uint32_t rf_engine_context(const rf_engine *g) { return g->shape.context; }
 
-/* Why it failed for good, or why every request fails for now: its file is not what it was. NULL: neither. A new string. */
-static json_t *why_dead(const rf_engine *g) {
-    err e;
+/* Why it failed for good, or why every request fails for now: its file is not what it was. code OK: neither. */
+static err why_dead(const rf_engine *g) {
     pthread_mutex_t *lock = (pthread_mutex_t *)&g->lock; /* no engine is const to begin with */
     pthread_mutex_lock(lock);
-    json_t *why = g->dead.code ? json_string(g->dead.text) : NULL;
+    err e = g->dead;
     pthread_mutex_unlock(lock);
-    return why || exec_check_file(g->x, &e) == OK ? why : json_string(e.text);
+    if (!e.code) e.code = exec_check_file(g->x, &e);
+    return e;
 }
 
 /* One object a GPU: what it is, its layers, and how fast its weights came up. */
@@ -190,8 +229,9 @@ static json_t *device_object(const rf_engine *g) {
     strbuf name = {0};
     exec_device(g->x, &name);
     const api_shape *p = &g->shape;
-    json_t *v = json_pack("{ss so ss}", "kind", api_backend_is_gpu(g->backends.b[0]) ? "gpu" : "cpu", "name",
-                          api_text(&name), "reason", p->reason);
+    json_t *v = json_pack("{ss so ss ss ss}", "kind", api_backend_is_gpu(g->backends.b[0]) ? "gpu" : "cpu", "name",
+                          api_text(&name), "reason", p->reason, "reason_code", api_why_name(p->why), "placement",
+                          api_placement_name(p->placement));
     strbuf_free(&name);
     api_set(&v, "gpus", gpus_of(g));
     if (!p->gpus) return v;
@@ -208,15 +248,24 @@ static json_t *device_object(const rf_engine *g) {
 char *rf_engine_info(const rf_engine *g) {
     const exec_options *x = &g->shape.exec;
     uint64_t weights, kv;
+    err dead = why_dead(g);
+    api_downgrades down = downgrades_now(g);
     exec_traffic(g->x, &weights, &kv);
-    json_t *v = json_pack("{so si si si si ss ss sf sI sI so so*}", "device", device_object(g), "context",
+    json_t *v = json_pack("{so si si si si ss ss sf sI sI so so ss* ss*}", "device", device_object(g), "context",
                           (int)g->shape.context, "parallel", (int)g->shape.parallel, "threads", (int)g->shape.threads,
                           "ubatch", (int)x->max_tok, "cache_type_k", quant_lookup(x->type_k)->name, "cache_type_v",
                           quant_lookup(x->type_v)->name, "load_ms", (double)g->load_us / 1000.0, "read_bytes_per_token",
-                          (json_int_t)weights, "kv_bytes_per_token", (json_int_t)kv, "warnings",
-                          api_warnings(&g->shape), "error", why_dead(g));
+                          (json_int_t)weights, "kv_bytes_per_token", (json_int_t)kv, "warnings", api_down_texts(&down),
+                          "downgrades", api_down_json(&down), "error", dead.code ? dead.text : NULL, "error_code",
+                          dead.code ? err_lookup(dead.code)->code : NULL);
     status s;
     return api_json(v, &s, NULL);
+}
+
+char *rf_engine_warnings(const rf_engine *g) {
+    api_downgrades down = downgrades_of_all(g);
+    status s;
+    return down.n ? api_json(api_down_texts(&down), &s, NULL) : NULL;
 }
 
 /* --- requests --------------------------------------------------------------------------------------------------------- */
@@ -270,6 +319,8 @@ static void on_finished(void *user, finish_reason why, const sched_timings *t) {
     ev.n_cached = t->n_cached;
     ev.n_preempted = t->n_preempted;
     ev.waited_for = t->waited_for;
+    ev.n_host_drawn = t->n_left;
+    ev.host_drawn_why = t->left;
     ev.queue_us = t->queue_us;
     ev.stop = t->stop;
     ended(user, &ev);
@@ -411,8 +462,11 @@ void rf_engine_stats(const rf_engine *g, rf_stats *out) {
                       .waited_prefix = s.waited_prefix,
                       .seqs_computed = s.seqs_computed,
                       .last_batch_seqs = s.last_batch_seqs,
-                      .last_batch_tokens = s.last_batch_tokens};
+                      .last_batch_tokens = s.last_batch_tokens,
+                      .host_drawn = s.draws_left};
 }
+
+char *rf_engine_profile(rf_engine *g, bool reset) { return api_profile(&g->shape, &g->backends, reset); }
 
 char *rf_engine_memory(const rf_engine *g) {
     sched_stats s;

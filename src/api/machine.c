@@ -149,8 +149,8 @@ uint64_t api_available_bytes(void) {
 
 /* --- its speed -------------------------------------------------------------------------------------------------------- */
 
-/* Each chunk of the pool's job sums its part of a block far larger than any cache. Summing keeps the loads alive. */
-enum { BLOCK_BYTES = 512 << 20, PART_BYTES = 1 << 20 };
+/* Each chunk of the pool's job sums its part of a block. Summing keeps the loads alive. */
+enum { BLOCK_BYTES = 512 << 20, PART_BYTES = 1 << 20 }; /* far larger than any cache */
 
 typedef struct {
     const uint64_t *block;
@@ -174,24 +174,28 @@ static void write_part(void *ctx, uint32_t part, uint32_t worker) {
     for (size_t i = 0; i < PART_BYTES / sizeof *p; i++) p[i] = i;
 }
 
-double rf_read_bandwidth(uint32_t threads, uint32_t ms) {
+double api_read_bandwidth(uint32_t threads, size_t block_bytes, uint32_t ms) {
     pool *p = NULL;
     read_job *j = mem_zalloc(sizeof *j);
-    void *block = mem_map(BLOCK_BYTES);
+    size_t n_bytes = block_bytes < BLOCK_BYTES ? block_bytes : BLOCK_BYTES;
+    void *block = mem_map(n_bytes);
+    uint32_t n_parts = (uint32_t)(n_bytes / PART_BYTES);
     double best = 0;
-    if (j && block && pool_open(&p, threads ? threads : cpu_default_threads(), NULL) == OK) {
+    if (j && block && n_parts && pool_open(&p, threads ? threads : cpu_default_threads(), NULL) == OK) {
         j->block = block;
-        pool_run(p, write_part, j, BLOCK_BYTES / PART_BYTES);
+        pool_run(p, write_part, j, n_parts);
         int64_t end = clock_us() + (int64_t)ms * 1000;
         do { /* the best of several: what the memory can do when left alone */
             int64_t t0 = clock_us();
-            pool_run(p, read_part, j, BLOCK_BYTES / PART_BYTES);
-            double rate = BLOCK_BYTES / ((double)(clock_us() - t0) * 1e-6);
+            pool_run(p, read_part, j, n_parts);
+            double rate = (double)n_parts * PART_BYTES / ((double)(clock_us() - t0 + 1) * 1e-6);
             if (rate > best) best = rate;
         } while (clock_us() < end);
     }
     pool_close(p);
-    mem_unmap(block, BLOCK_BYTES);
+    mem_unmap(block, n_bytes);
     mem_free(j);
     return best;
 }
+
+double rf_read_bandwidth(uint32_t threads, uint32_t ms) { return api_read_bandwidth(threads, BLOCK_BYTES, ms); }

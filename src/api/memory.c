@@ -3,12 +3,6 @@
 
 #include "base/mem.h"
 
-json_t *api_warnings(const api_shape *s) {
-    json_t *all = json_array();
-    if (s->warning[0]) api_append(&all, json_string(s->warning));
-    return all;
-}
-
 /* Page tables of the sequences that may run, at their longest. */
 static uint64_t page_table_bytes(const api_shape *s) {
     return (uint64_t)s->parallel * (s->context / s->exec.page_tokens + 1) * sizeof(uint32_t);

@@ -35,68 +35,6 @@ static status check_positions(const api_shape *s, const rf_model *m, err *e) {
     return fail(e, ERR_RANGE, "context %u: this model takes at most %u tokens", s->context, most);
 }
 
-/* --- the device ---------------------------------------------------------------------------------------------------------- */
-
-static void use_cpu(api_shape *s) {
-    api_gpus_close(s->gpus);
-    s->gpus = NULL;
-    s->split = (api_split){.first = s->split.n_layer, .n_layer = s->split.n_layer};
-    s->has_cpu = false;
-}
-
-static status take_gpu(api_shape *s, const char *want, err *e) {
-    status rc = api_gpus_open(&s->gpus, e);
-    if (!rc) rc = gpu_list_pick(s->gpus, want, &s->gpu, e);
-    if (rc) use_cpu(s);
-    return rc;
-}
-
-/* What another device may be free of. */
-static bool is_of_device(status s) {
-    return s == ERR_UNSUPPORTED || s == ERR_DEVICE || s == ERR_MEMORY_PLAN ||
-           (s >= ERR_GPU_NO_DRIVER && s <= ERR_GPU_WRONG);
-}
-
-bool api_fall_back(api_shape *s, const err *why) {
-    if (!s->gpus || !s->automatic || !is_of_device(why->code)) return false;
-    snprintf(s->reason, sizeof s->reason, "GPU %u is not used: %.360s", s->gpu, why->text);
-    use_cpu(s);
-    return true;
-}
-
-/* Attention that looks ahead is built for the CPU only. */
-static status keep_to_cpu(api_shape *s, const rf_model *m, const char *device, err *e) {
-    if (!s->automatic)
-        return fail(e, ERR_UNSUPPORTED,
-                    "--device %s: %s is an encoder, which the CPU computes; its attention is not "
-                    "built for GPUs",
-                    device, m->info.arch_name);
-    snprintf(s->reason, sizeof s->reason, "%s is an encoder, which the CPU computes", m->info.arch_name);
-    return OK;
-}
-
-/* auto: the best GPU, else the CPU and why. What is asked for by name is taken, or refused with the reason. */
-static status choose_device(api_shape *s, const rf_model *m, const char *device, err *e) {
-    err why;
-    s->automatic = !device || strcmp(device, "auto") == 0;
-    snprintf(s->reason, sizeof s->reason, "asked for");
-    if (device && strcmp(device, "cpu") == 0) return OK;
-    if (!s->automatic && !gpu_want_is_valid(device))
-        return fail(e, ERR_USAGE, "--device %s: give auto, cpu, gpu, hip, cuda, gpu:N, a GPU's UUID or PCI address",
-                    device);
-    if (m->info.encoder) return keep_to_cpu(s, m, device, e);
-    status rc = take_gpu(s, s->automatic ? "gpu" : device, &why);
-    if (s->automatic && rc != ERR_NOMEM) {
-        if (rc)
-            snprintf(s->reason, sizeof s->reason, "%.390s", why.text);
-        else
-            snprintf(s->reason, sizeof s->reason, "the best of %u GPU%s", s->gpus->n, s->gpus->n == 1 ? "" : "s");
-        return OK;
-    }
-    if (rc) fail(e, rc, "--device %s: %s", device ? device : "auto", why.text);
-    return rc;
-}
-
 /* --- the KV cache's size ------------------------------------------------------------------------------------------------ */
 
 static const struct {
@@ -185,7 +123,11 @@ static status size_cache(api_shape *s, const rf_model *m, const rf_engine_option
     if (tokens < s->context && opt->context)
         return fail(e, ERR_RANGE, "a context of %u tokens in a KV cache of %llu: lower -c or give a larger cache",
                     s->context, (unsigned long long)tokens);
-    if (tokens < s->context) s->context = (uint32_t)tokens;
+    if (tokens < s->context) {
+        api_down_note(&s->down, DOWN_CONTEXT, OK, "%llu tokens: a KV cache of that size was asked for, and no context",
+                      (unsigned long long)tokens);
+        s->context = (uint32_t)tokens;
+    }
     s->fixed_cache = opt->kv_tokens || opt->kv_preset;
     s->may_shrink = opt->kv_shrink && !opt->kv_tokens;
     return OK;
@@ -250,7 +192,7 @@ static status settle(api_shape *s, const rf_model *m, const rf_engine_options *o
     if (!rc) rc = size_cache(s, m, opt, e);
     if (!rc) rc = settle_scheduling(s, m, opt, e);
     if (!rc) rc = settle_folder(s, m, opt, e);
-    if (!rc) rc = choose_device(s, m, opt->device, e);
+    if (!rc) rc = api_choose_device(s, m, opt, e);
     if (!rc) rc = api_split_make(s, m, opt, e);
     if (rc) return rc;
     api_size_step(s, rows);
@@ -260,10 +202,10 @@ static status settle(api_shape *s, const rf_model *m, const rf_engine_options *o
 }
 
 status api_shape_make(api_shape *s, const rf_model *m, const rf_engine_options *opt, err *e) {
-    *s = (api_shape){0};
+    *s = (api_shape){.profile = opt->profile};
     status rc = settle(s, m, opt, e);
     if (rc) api_shape_close(s);
     return rc;
 }
 
-void api_shape_close(api_shape *s) { use_cpu(s); }
+void api_shape_close(api_shape *s) { api_use_cpu(s); }

@@ -138,24 +138,46 @@ static uint32_t layer_of(const api_split *p, const node *n) {
     return after ? p->n_layer - 1 : 0;
 }
 
-/* Where the CPU computes some layers anyway, it also takes what the GPU has no kernel for. */
 static uint32_t choose(void *ctx, const node *n) {
     const api_backends *b = ctx;
-    uint32_t d = device_of_layer(&b->split, layer_of(&b->split, n)), cpu = b->split.n_gpus;
-    return d != cpu && cpu < b->n && !b->b[d]->ops->supports(b->b[d], n) ? cpu : d;
+    return device_of_layer(&b->split, layer_of(&b->split, n));
+}
+
+static void moved(void *ctx, const node *n, uint32_t from) {
+    api_backends *b = ctx;
+    (void)from;
+    if (b->n_moved++) return;
+    snprintf(b->first_moved, sizeof b->first_moved, "%s \"%s\" of layer %d", graph_op_name(n->op),
+             n->label ? n->label : "", n->layer);
+}
+
+/* By cost, too, each GPU has its own layers. Where not all of them fit, layers are dealt, and costs are not asked again. */
+static bool may_run(void *ctx, const node *n, uint32_t device) {
+    const api_backends *b = ctx;
+    return device >= b->split.n_gpus || device == device_of_layer(&b->split, layer_of(&b->split, n));
 }
 
 exec_options api_exec_options(const api_shape *s, api_backends *b) {
     exec_options x = s->exec;
     b->split = s->split;
-    if (b->n > 1) x.choose = choose, x.choose_ctx = b;
+    b->n_moved = 0;
+    if (b->n < 2) return x;
+    x.choose_ctx = b;
+    if (s->placement == PLACEMENT_COST && s->has_cpu && !s->split.first) {
+        x.strategy = PLACE_AUTOMATIC;
+        x.speed = s->speed;
+        x.may = may_run;
+        return x;
+    }
+    x.choose = choose;
+    if (s->may_move && s->has_cpu) x.moved = moved;
     return x;
 }
 
 /* --- backends ----------------------------------------------------------------------------------------------------------- */
 
 static status open_cpu(backend **out, const api_shape *s, err *e) {
-    cpu_options opt = {.n_threads = s->threads, .tier = s->tier};
+    cpu_options opt = {.n_threads = s->threads, .tier = s->tier, .profile = s->profile};
     return cpu_backend_open(out, &opt, e);
 }
 
@@ -164,16 +186,19 @@ status api_backends_open(api_backends *b, const api_shape *s, err *e) {
     status rc = OK;
     bool all_cpu = !s->gpus || s->split.first == s->split.n_layer;
     for (uint32_t i = 0; !rc && !all_cpu && i < s->split.n_gpus; i++) {
-        gpu_options opt = {.list = s->gpus, .device = s->split.gpu[i], .n_threads = s->threads};
+        gpu_options opt = {.list = s->gpus, .device = s->split.gpu[i], .n_threads = s->threads, .profile = s->profile};
         rc = gpu_backend_open(&b->b[b->n], &opt, e);
         b->n += !rc;
     }
     if (all_cpu) b->split.n_gpus = 0;
-    if (!rc && (all_cpu || s->has_cpu)) {
-        rc = open_cpu(&b->b[b->n], s, e);
-        b->n += !rc;
-    }
+    if (!rc && (all_cpu || s->has_cpu)) rc = api_backends_add_cpu(b, s, e);
     if (rc) api_backends_close(b);
+    return rc;
+}
+
+status api_backends_add_cpu(api_backends *b, const api_shape *s, err *e) {
+    status rc = open_cpu(&b->b[b->n], s, e);
+    b->n += !rc;
     return rc;
 }
 

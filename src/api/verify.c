@@ -178,7 +178,7 @@ static status judge(const verify_report *r, err *e) {
     if (!d.n_differ && !draws) return OK;
     if (!d.n_differ)
         return fail(e, ERR_GPU_WRONG,
-                    "%s is refused: %u of %d tokens that it draws are not the CPU's, from equal logits; `--device cpu` "
+                    "%s is refused: %u of %d draws are not the CPU's, from equal logits; `--device cpu` "
                     "works, `rocmforge verify` shows more",
                     r->device, draws, PROBE_DRAWS);
     char where[48] = "";
@@ -193,8 +193,7 @@ static status judge(const verify_report *r, err *e) {
 
 /* given: the device's answer where it has been asked already, so that one which answers now this way, now that is not given
  * a second chance; taken over. */
-static status ask_the_cpu(char told[200], exec *x, const rf_model *m, const api_shape *s, const char *path,
-                          probe_answer given, err *e) {
+static status ask_the_cpu(exec *x, const rf_model *m, api_shape *s, const char *path, probe_answer given, err *e) {
     verify_report r = {.answer = given};
     bool changed = given.logits != NULL;
     err why;
@@ -205,7 +204,8 @@ static status ask_the_cpu(char told[200], exec *x, const rf_model *m, const api_
                     "%.180s; `--device cpu` works, `--verify off` goes on unchecked",
                     why.text);
     if (rc == ERR_MEMORY_PLAN) { /* of the host: no word about the device */
-        snprintf(told, 200, "not verified: %.180s", why.text);
+        snprintf(s->verified, sizeof s->verified, "not verified: %.180s", why.text);
+        api_down_note(&s->down, DOWN_VERIFY, rc, "the GPU's numbers are not verified: %s", why.text);
         log_event(LOG_WARN, "engine", "not_verified", (log_field[]){log_s("reason", why.text), {0}});
         return OK;
     }
@@ -217,15 +217,15 @@ static status ask_the_cpu(char told[200], exec *x, const rf_model *m, const api_
     probe_hash(&r.expected, hash);
     rc = judge(&r, e);
     if (!rc && path) write_verdict(path, hash);
-    if (!rc) snprintf(told, 200, "equal to the CPU, bit for bit, now");
+    if (!rc) snprintf(s->verified, sizeof s->verified, "equal to the CPU, bit for bit, now");
     verify_report_free(&r);
     return rc;
 }
 
-status verify_engine(char told[200], exec *x, const rf_model *m, const api_shape *s, verify_when when, err *e) {
+status verify_engine(exec *x, const rf_model *m, api_shape *s, verify_when when, err *e) {
     char path[1024];
     uint64_t known[2], now[2];
-    snprintf(told, 200, when == VERIFY_OFF ? "off" : "");
+    snprintf(s->verified, sizeof s->verified, when == VERIFY_OFF ? "off" : "");
     if (when == VERIFY_OFF || !s->gpus) return OK;
     probe_answer a = {0};
     bool kept = verdict_path(path, sizeof path, m, s);
@@ -235,11 +235,11 @@ status verify_engine(char told[200], exec *x, const rf_model *m, const api_shape
         probe_hash(&a, now);
         if (known[0] == now[0] && known[1] == now[1]) {
             probe_free(&a);
-            snprintf(told, 200, "gives again what the CPU gave");
+            snprintf(s->verified, sizeof s->verified, "gives again what the CPU gave");
             return OK;
         }
     }
-    return ask_the_cpu(told, x, m, s, kept ? path : NULL, a, e);
+    return ask_the_cpu(x, m, s, kept ? path : NULL, a, e);
 }
 
 /* --- rocmforge verify ---------------------------------------------------------------------------------------------------------- */
@@ -269,8 +269,7 @@ static json_t *report_json(const verify_report *r) {
 static status report(json_t **out, const rf_model *m, api_shape *s, const rf_engine_options *opt, err *e) {
     api_backends b = {0};
     exec *x = NULL;
-    status rc = api_backends_open(&b, s, e);
-    if (!rc && (rc = api_fit_memory(s, m, &b, e))) api_backends_close(&b);
+    status rc = api_backends_place(&b, s, m, opt, e);
     if (rc) return rc;
     exec_options eo = api_exec_options(s, &b);
     rc = exec_open(&x, m->file, &eo, b.b, b.n, opt->progress, opt->user, e);

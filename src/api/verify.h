@@ -12,9 +12,8 @@ typedef enum { VERIFY_ONCE, VERIFY_ALWAYS, VERIFY_OFF } verify_when;
 
 MUST_CHECK status verify_when_of(const char *name, verify_when *out, err *e); /* NULL: once. ERR_USAGE */
 
-/* What an engine does at load. told: one line about what is known now, for people. ERR_GPU_WRONG with the figures. */
-MUST_CHECK status verify_engine(char told[200], exec *x, const rf_model *m, const api_shape *s, verify_when when,
-                                err *e);
+/* What an engine does at load. s->verified: one line about what is known now, for people. ERR_GPU_WRONG with the figures. */
+MUST_CHECK status verify_engine(exec *x, const rf_model *m, api_shape *s, verify_when when, err *e);
 
 typedef struct {
     probe_answer answer, expected;

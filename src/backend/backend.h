@@ -40,6 +40,13 @@ typedef struct {
     const char *why; /* ... and the reason; static */
 } backend_draw;
 
+/* What a kernel did, since the model was loaded: kernels of a GPU, ops of the CPU. bytes: what it had to move (traffic.h). */
+typedef struct {
+    const char *name;
+    uint64_t launches, bytes;
+    double seconds;
+} backend_profile;
+
 typedef struct backend backend;
 
 typedef struct {
@@ -57,6 +64,9 @@ typedef struct {
      * for what was queued before it. */
     status (*read)(backend *b, const node *n, uint32_t n_rows, void *dst, err *e);
     status (*write)(backend *b, const node *n, uint32_t n_rows, const void *src, err *e);
+    /* The value of copy n straight out of another backend's memory, queued behind what makes it. *taken false: there is no such
+     * way, so it is read and written. NULL: there never is. */
+    status (*take)(backend *b, const node *n, uint32_t n_rows, backend *from, bool *taken, err *e);
     /* The value in place if the host can reach it (row stride in *stride), else NULL. */
     const void *(*peek)(backend *b, const node *n, size_t *stride);
     /* Pages of the KV block, all layers: page `from` over page `to`; to and from memory of page_bytes. Between steps only. */
@@ -70,6 +80,8 @@ typedef struct {
     /* The host's own work between steps, on the threads that the backend has: fn(ctx, i, worker) for each i below n, worker
      * below the count that is returned. n 0: only that. What fn does must not depend on who calls it. */
     uint32_t (*host_work)(backend *b, void (*fn)(void *ctx, uint32_t i, uint32_t worker), void *ctx, uint32_t n);
+    /* [*n] rows, some of nothing; then begins anew. NULL: it was not opened with a profile. Between steps. */
+    const backend_profile *(*profile)(backend *b, uint32_t *n, bool reset);
     void (*describe)(const backend *b, strbuf *out); /* "CPU AVX-512 VNNI, 2 threads" */
     void (*close)(backend *b);                       /* NULL is fine */
 } backend_ops;

@@ -4,6 +4,7 @@
 
 #include <stdint.h>
 
+int64_t clock_ns(void); /* the same in nanoseconds */
 int64_t clock_us(void); /* microseconds since an arbitrary moment, never back */
 
 #endif

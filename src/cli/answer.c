@@ -172,6 +172,16 @@ static json_t *timings_of(const answer *w) {
     return v;
 }
 
+/* What the engine said when it began, and what came of this request. */
+static json_t *warnings_of(const answer *w) {
+    json_t *all = w->warnings ? json_copy(w->warnings) : json_array(), *drawn = NULL;
+    if (w->host_drawn_why)
+        drawn = json_sprintf("sampler.host: %u of %u tokens were drawn on the CPU: %s", w->n_host_drawn, w->n_predicted,
+                             w->host_drawn_why);
+    if (drawn) json_array_append_new(all, drawn);
+    return all;
+}
+
 static int print_json(const answer *w) {
     json_t *v = json_object();
     put_json(v, "text", json_text(w->text.p ? w->text.p : "", w->text.n));
@@ -181,7 +191,7 @@ static int print_json(const answer *w) {
     put_json(v, "seed", json_integer((json_int_t)w->seed));
     put_json(v, "timings", timings_of(w));
     put_json(v, "device", json_incref(json_object_get(w->info, "device")));
-    put_json(v, "warnings", w->warnings ? json_incref(w->warnings) : json_array());
+    put_json(v, "warnings", warnings_of(w));
     put_json(v, "completion_tokens", json_integer(w->n_predicted));
     put_json(v, "cached_tokens", json_integer(w->n_cached));
     if (w->thinking.n) put_json(v, "reasoning_content", json_text(w->thinking.p, w->thinking.n));

@@ -73,6 +73,11 @@ static const option options[] = {
      "KV cache type of values [f16]"},
     {"--device", TEXT, AT(device), CMD_ENGINE, 0, 0, "auto|cpu|gpu|hip|cuda",
      "where to compute; also gpu:N, a UUID or a PCI address, as `rocmforge devices` lists them [auto]"},
+    {"--profile", FLAG, AT(profile), CMD_BENCH, 0, 0, NULL,
+     "time every kernel: launches, bytes it must move, GB/s; what is timed as a whole takes longer then"},
+    {"--placement", TEXT, AT(placement), CMD_ENGINE, 0, 0, "gpu|cpu|cost|only",
+     "what GPUs can, the rest on the CPU; the CPU, GPUs what it lacks memory for; what is cheaper; the device alone "
+     "[gpu; with --device: only]"},
     {"--verify", TEXT, AT(verify), CMD_ENGINE & ~(CMD_PLAN | CMD_VERIFY), 0, 0, "once|always|off",
      "hold a GPU's numbers against the CPU's when loading [once]"},
     {"-ngl --gpu-layers --n-gpu-layers", TEXT, AT(gpu_layers), CMD_ENGINE, 0, 0, "N|all",

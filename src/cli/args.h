@@ -47,7 +47,7 @@ typedef struct {
     const char *operand; /* what stood without a dash: the model, a shell's name, a request's id, convert's folder */
     const char *second;  /* and behind it: convert's file */
     const char *model, *prompt, *file, *output, *tokens, *tokens_file, *device, *cache_k, *cache_v, *format;
-    const char *gpu_layers, *split_mode, *tensor_split, *main_gpu, *verify;
+    const char *gpu_layers, *split_mode, *tensor_split, *main_gpu, *verify, *placement;
     const char *log_level, *log_format, *log_file;
     const char *convert_type, *model_name;
     const char *bench_p, *bench_n, *bench_d, *bench_t; /* lists */
@@ -55,7 +55,7 @@ typedef struct {
     double temperature, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
     int64_t top_k, repeat_last_n, top_logprobs;
     bool json, help, no_bos, no_parse_special, pieces, tensors, graph, metadata, ignore_eos, special, stream, quiet;
-    bool log_content, no_history;
+    bool log_content, no_history, profile;
     const char *stop[ARGS_MAX_LIST];
     uint32_t n_stop;
     rf_logit_bias bias[ARGS_MAX_LIST];

@@ -95,7 +95,7 @@ static int measure(rf_engine *g, const test *t, const int32_t *ids, double *rate
 }
 
 typedef struct {
-    json_t *rows;
+    json_t *rows, *profiles; /* profiles: of each test, rf_engine_profile's; with --profile */
     const char *format, *model, *size_label;
     double size, params, bytes_per_token, kv_bytes_per_token;
     char backend[160], platform[8]; /* "CPU", "HIP", "CUDA" */
@@ -141,16 +141,70 @@ static void add_row(report *rep, const test *t, const double *rate, int n, doubl
     }
 }
 
+/* --- kernels ---------------------------------------------------------------------------------------------------------- */
+
+/* The measured bandwidth is the CPU's; a GPU's peak is its own. */
+static void add_profile(report *rep, rf_engine *g, const test *t, double bandwidth) {
+    json_t *all = cli_json(rf_engine_profile(g, true)), *dev, *k;
+    char name[48];
+    size_t i, n;
+    test_name(name, sizeof name, t);
+    json_array_foreach(all, i, dev) {
+        bool cpu = !strcmp(json_string_value(json_object_get(dev, "kind")), "cpu");
+        if (!cpu || bandwidth <= 0) continue;
+        json_object_set_new(dev, "peak_gb_per_s", json_real(bandwidth / 1e9));
+        json_array_foreach(json_object_get(dev, "kernels"), n, k) {
+            double rate = json_number_value(json_object_get(k, "gb_per_s"));
+            json_object_set_new(k, "share", json_real(rate * 1e9 / bandwidth));
+        }
+    }
+    if (!strcmp(rep->format, "json"))
+        json_object_set(json_array_get(rep->rows, json_array_size(rep->rows) - 1), "profile", all);
+    json_array_append_new(rep->profiles, json_pack("{ss so*}", "test", name, "devices", all));
+}
+
+static void print_kernel(const json_t *k, double total_ms) {
+    double ms = json_number_value(json_object_get(k, "ms"));
+    const json_t *share = json_object_get(k, "share");
+    char bytes[24], of_peak[16] = "-";
+    cli_bytes(bytes, sizeof bytes, json_number_value(json_object_get(k, "bytes")));
+    if (share) snprintf(of_peak, sizeof of_peak, "%.1f %%", 100 * json_number_value(share));
+    printf("| %-28s | %9lld | %11.3f | %5.1f %% | %12s | %9.1f | %8s |\n",
+           json_string_value(json_object_get(k, "name")), (long long)json_integer_value(json_object_get(k, "launches")),
+           ms, total_ms > 0 ? 100 * ms / total_ms : 0, bytes, json_number_value(json_object_get(k, "gb_per_s")),
+           of_peak);
+}
+
+static void print_profile(const json_t *p) {
+    size_t i, n;
+    json_t *dev, *k;
+    json_array_foreach(json_object_get(p, "devices"), i, dev) {
+        const json_t *all = json_object_get(dev, "kernels"), *peak = json_object_get(dev, "peak_gb_per_s");
+        double total = 0;
+        json_array_foreach(all, n, k) total += json_number_value(json_object_get(k, "ms"));
+        printf("\n%s, %s: %.3f ms in kernels", json_string_value(json_object_get(p, "test")),
+               json_string_value(json_object_get(dev, "device")), total);
+        if (peak) printf("; peak %.0f GB/s", json_number_value(peak));
+        printf("\n\n| %-28s | %9s | %11s | %7s | %12s | %9s | %8s |\n| %.28s | %.8s: | %.10s: | %.6s: | %.11s: | "
+               "%.8s: | %.7s: |\n",
+               "kernel", "launches", "ms", "of time", "bytes", "GB/s", "of peak", "----------------------------",
+               "--------", "----------", "------", "-----------", "--------", "-------");
+        json_array_foreach(all, n, k) print_kernel(k, total);
+    }
+}
+
 static int run_test(const args *a, report *rep, rf_engine *g, const test *t, const int32_t *ids, double bandwidth) {
     double *rate = malloc((size_t)a->repeats * sizeof *rate), warm;
     if (!rate) return cli_error("memory.exhausted", "no memory for %lld results", (long long)a->repeats);
     int rc = measure(g, t, ids, &warm); /* once uncounted: pages, caches, clock */
+    if (a->profile) rf_free(rf_engine_profile(g, true));
     for (int i = 0; !rc && i < a->repeats; i++) {
         if (!a->quiet && isatty(STDERR_FILENO)) fprintf(stderr, "\rrun %d of %lld ", i + 1, (long long)a->repeats);
         rc = measure(g, t, ids, &rate[i]);
     }
     if (!a->quiet && isatty(STDERR_FILENO)) fprintf(stderr, "\r%30s\r", "");
     if (!rc) add_row(rep, t, rate, (int)a->repeats, bandwidth);
+    if (!rc && a->profile) add_profile(rep, g, t, bandwidth);
     free(rate);
     return rc ? rc : cli_flush() ? 0 : EXIT_FAILED;
 }
@@ -180,6 +234,7 @@ static int run_threads(const args *a, rf_model *m, report *rep, const plan_lists
     rf_engine_options opt = cli_engine_options(a);
     opt.threads = (uint32_t)threads;
     opt.context = (uint32_t)(deepest + depth + 1);
+    opt.profile = a->profile;
     int rc = cli_open_engine(&g, m, &opt, a);
     int32_t *ids = rc ? NULL : make_prompt(deepest + depth, rf_model_n_vocab(m));
     if (!rc && !ids) rc = cli_error("memory.exhausted", "no memory for the prompt");
@@ -234,6 +289,8 @@ int cmd_bench(const args *a) {
     report rep = {.format = a->format ? a->format : "md"};
     if (strcmp(rep.format, "md") && strcmp(rep.format, "json") && strcmp(rep.format, "csv"))
         return cli_usage("usage.range", "--output %.40s: give md, json or csv", rep.format);
+    if (a->profile && !strcmp(rep.format, "csv"))
+        return cli_usage("usage.argument", "--profile with -o csv: give md or json");
     plan_lists l;
     int rc = parse_list(&l.p, "-p", a->bench_p, 512, 1 << 20);
     if (!rc) rc = parse_list(&l.n, "-n", a->bench_n, 128, 1 << 20);
@@ -253,11 +310,15 @@ int cmd_bench(const args *a) {
     rep.size = json_number_value(json_object_get(info, "weight_bytes"));
     rep.params = json_number_value(json_object_get(info, "n_params"));
     rep.rows = json_array();
+    rep.profiles = json_array();
     long cores = (long)json_integer_value(json_object_get(json_array_get(dev, 0), "threads"));
     print_head(&rep);
     for (int i = 0; !rc && i < l.t.n; i++) rc = run_threads(a, m, &rep, &l, l.t.v[i] ? l.t.v[i] : cores);
     if (!rc && !strcmp(rep.format, "json")) rc = cli_print_json(json_incref(rep.rows));
+    for (size_t i = 0; !rc && !strcmp(rep.format, "md") && i < json_array_size(rep.profiles); i++)
+        print_profile(json_array_get(rep.profiles, i));
     json_decref(rep.rows);
+    json_decref(rep.profiles);
     json_decref(dev);
     json_decref(v);
     rf_model_close(m);

@@ -65,6 +65,7 @@ static void ask_here(chat *c, json_t *messages, answer *w) {
         p.n_tokens = n;
         if (c->a.json) w->info = cli_json(rf_engine_info(c->g));
         local_run(c->g, &p, w);
+        if (c->a.json) w->warnings = cli_json(rf_engine_warnings(c->g));
     }
     rf_free(ids);
 }

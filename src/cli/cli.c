@@ -225,6 +225,7 @@ rf_engine_options cli_engine_options(const args *a) {
     o.gpu_layers = a->gpu_layers;
     o.split_mode = a->split_mode;
     o.verify = a->verify;
+    o.placement = a->placement;
     o.tensor_split = a->tensor_split;
     o.main_gpu = a->main_gpu;
     return o;
@@ -256,6 +257,35 @@ static void show_progress(void *user, uint64_t done, uint64_t total) {
             rate / 1e9, rate > 0 ? (double)(total - done) / rate : 0);
 }
 
+/* How fast the weights came up into GPUs; several are loaded one after the other. */
+static void note_weights(const json_t *gpus) {
+    double bytes = 0, seconds = 0;
+    char size[24];
+    for (size_t i = 0; i < json_array_size(gpus); i++) {
+        const json_t *g = json_array_get(gpus, i);
+        double n = json_number_value(json_object_get(g, "weight_bytes"));
+        double rate = json_number_value(json_object_get(g, "upload_gb_per_s"));
+        bytes += n;
+        if (rate > 0) seconds += n / (rate * 1e9);
+    }
+    if (seconds <= 0) return;
+    cli_bytes(size, sizeof size, bytes);
+    double rate = bytes / seconds / 1e9;
+    cli_note("weights: %s into the GPU%s in %.2f s, %.*f GB/s", size, json_array_size(gpus) == 1 ? "" : "s", seconds,
+             rate < 1 ? 3 : 1, rate);
+}
+
+/* What became less; of the device and its verification their own lines have said it. */
+static void note_downgrades(const json_t *all) {
+    for (size_t i = 0; i < json_array_size(all); i++) {
+        const json_t *d = json_array_get(all, i);
+        const char *what = json_string_value(json_object_get(d, "what"));
+        if (what && strcmp(what, "device") != 0 && strcmp(what, "verification") != 0)
+            cli_note("rocmforge: warning: %s: %s", json_string_value(json_object_get(d, "code")),
+                     json_string_value(json_object_get(d, "text")));
+    }
+}
+
 bool cli_beyond_training(const rf_model *m, const rf_engine *g) {
     return rf_model_context_train(m) && rf_engine_context(g) > rf_model_context_train(m);
 }
@@ -276,12 +306,14 @@ int cli_open_engine(rf_engine **g, rf_model *m, const rf_engine_options *opt, co
     if (dev)
         cli_note("device: %s: %s", json_string_value(json_object_get(dev, "name")),
                  json_string_value(json_object_get(dev, "reason")));
+    note_weights(json_object_get(dev, "gpus"));
     const char *verified = json_string_value(json_object_get(dev, "verified"));
     if (verified && *verified) cli_note("device's numbers: %s", verified);
     uint32_t train = rf_model_context_train(m), context = rf_engine_context(*g);
     if (!opt->context && (a->command & (CMD_SAMPLED | CMD_SERVE)))
         cli_note("context: %u tokens%s; -c sets another", context,
                  context == train ? " (the trained length)" : " (the model was trained with more)");
+    note_downgrades(json_object_get(info, "downgrades"));
     if (cli_beyond_training(m, *g))
         cli_note("rocmforge: warning: the model was trained with %u tokens of context, -c asks for %u", train, context);
     json_decref(info);

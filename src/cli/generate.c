@@ -9,7 +9,8 @@
 #include <unistd.h>
 
 static json_t *warnings_of(const rf_model *m, const rf_engine *engine) {
-    json_t *all = json_array();
+    json_t *all = cli_json(rf_engine_warnings(engine));
+    if (!all) all = json_array();
     if (cli_beyond_training(m, engine))
         json_array_append_new(all, json_sprintf("context of %u tokens: the model was trained with %u",
                                                 rf_engine_context(engine), rf_model_context_train(m)));
@@ -24,12 +25,13 @@ static int continue_here(const args *a, rf_model *m, rf_engine *engine, const ch
     if (!rf_tokenize(m, text, n, flags, &ids, &n_ids, &e)) return cli_fail(&e);
     answer w;
     answer_begin(&w, a);
-    if (a->json) w.info = cli_json(rf_engine_info(engine)), w.warnings = warnings_of(m, engine);
+    if (a->json) w.info = cli_json(rf_engine_info(engine));
     rf_request_params p = answer_params(a);
     p.tokens = ids;
     p.n_tokens = n_ids;
     local_run(engine, &p, &w);
     rf_free(ids);
+    if (a->json) w.warnings = warnings_of(m, engine);
     int rc = answer_finish(&w);
     answer_free(&w);
     return rc;

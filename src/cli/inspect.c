@@ -169,6 +169,9 @@ static void print_plan(json_t *v) {
     size_t i_gpu;
     json_t *gpu;
     json_array_foreach(json_object_get(v, "gpus"), i_gpu, gpu) print_gpu(gpu);
+    size_t i;
+    json_t *text;
+    json_array_foreach(json_object_get(v, "warnings"), i, text) printf("warning: %s\n", json_string_value(text));
     bool fits = json_is_true(json_object_get(v, "fits"));
     printf("%s; the largest context that fits is %lld\n", fits ? "fits" : "DOES NOT FIT", int_of(v, "largest_context"));
 }

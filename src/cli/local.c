@@ -12,6 +12,8 @@ static void on_finished(answer *w, const rf_event *ev) {
     w->n_predicted = ev->n_predicted;
     w->prompt_us = ev->prompt_us;
     w->predicted_us = ev->predicted_us;
+    w->n_host_drawn = ev->n_host_drawn;
+    w->host_drawn_why = ev->host_drawn_why;
 }
 
 static void on_event(void *user, const rf_event *ev) {

@@ -1,6 +1,7 @@
 #include "exec/exec.h"
 
 #include "base/mem.h"
+#include "graph/ops.h"
 
 #include <math.h>
 #include <string.h>
@@ -30,9 +31,20 @@ struct exec {
     size_t logits_stride, hidden_stride, scores_stride; /* floats */
 };
 
+typedef struct {
+    const backend *b;
+    const exec_options *opt;
+    uint32_t i;
+} candidate;
+
 static bool device_supports(const void *ctx, const node *n) {
-    const backend *b = ctx;
-    return b->ops->supports(b, n);
+    const candidate *c = ctx;
+    return c->b->ops->supports(c->b, n) && (!c->opt->may || c->opt->may(c->opt->choose_ctx, n, c->i));
+}
+
+static double device_cost(const void *ctx, const node *n) {
+    const candidate *c = ctx;
+    return plan_cost(&c->opt->speed[c->i], n);
 }
 
 /* Everything that comes before memory is touched: model, graph, placement, plan, cache layout. */
@@ -48,10 +60,18 @@ static status prepare(exec *x, const gguf *file, const exec_options *opt, err *e
     s = model_build(&x->g, &x->model, file, e);
     if (!s) s = graph_optimise(&x->g, opt->passes, NULL, NULL, e);
     plan_device dev[PLAN_MAX_DEVICES];
-    for (uint32_t i = 0; i < x->n_backends; i++)
-        dev[i] = (plan_device){.name = x->backends[i]->ops->kind, .supports = device_supports, .ctx = x->backends[i]};
-    plan_options po = {
-        .max_tok = opt->max_tok, .max_out = opt->max_out, .choose = opt->choose, .choose_ctx = opt->choose_ctx};
+    candidate c[PLAN_MAX_DEVICES];
+    for (uint32_t i = 0; i < x->n_backends; i++) {
+        c[i] = (candidate){x->backends[i], opt, i};
+        dev[i] = (plan_device){.name = x->backends[i]->ops->kind, .supports = device_supports, .ctx = &c[i]};
+        if (opt->speed) dev[i].cost = device_cost;
+    }
+    plan_options po = {.strategy = opt->strategy,
+                       .choose = opt->choose,
+                       .choose_ctx = opt->choose_ctx,
+                       .moved = opt->moved,
+                       .max_tok = opt->max_tok,
+                       .max_out = opt->max_out};
     if (!s) s = plan_place(&x->g, dev, x->n_backends, &po, e);
     if (!s) s = plan_make(&x->p, &x->g, x->n_backends, &po, e);
     if (s) return s;
@@ -165,7 +185,10 @@ static uint32_t rows_of(const step_input *in, const node *n) {
 static status cross(exec *x, const node *n, const step_input *in, err *e) {
     const node *from = n->in[0];
     backend *src = x->backends[from->device], *dst = x->backends[n->device];
-    status s = src->ops->read(src, from, rows_of(in, n), x->copied, e);
+    bool taken = false;
+    status s = dst->ops->take ? dst->ops->take(dst, n, rows_of(in, n), src, &taken, e) : OK;
+    if (s || taken) return s;
+    s = src->ops->read(src, from, rows_of(in, n), x->copied, e);
     return s ? s : dst->ops->write(dst, n, rows_of(in, n), x->copied, e);
 }
 
@@ -239,10 +262,15 @@ static status begin_draws(exec *x, const exec_batch *b, err *e) {
     return r->ops->draw_begin(r, x->g.result, x->draw, x->n_draws, e);
 }
 
-static status end_draws(exec *x, err *e) {
+static status end_draws(exec *x, const exec_batch *b, err *e) {
     backend *r = x->backends[x->g.result->device];
     status s = r->ops->draw_end ? r->ops->draw_end(r, e) : OK;
-    for (uint32_t i = 0; i < x->n_draws; i++) x->row_drawn[x->draw[i].row] = x->draw[i].drawn;
+    for (uint32_t i = 0; i < x->n_draws; i++) {
+        const backend_draw *w = &x->draw[i];
+        const exec_seq *q = &b->seqs[b->seq[b->out_row[w->row]]];
+        x->row_drawn[w->row] = w->drawn;
+        if (!w->drawn && q->left) *q->left = w->why;
+    }
     if (s || !x->draw_failed.code) return s;
     if (e) *e = x->draw_failed;
     return x->draw_failed.code;
@@ -313,7 +341,7 @@ status exec_step(exec *x, const exec_batch *b, err *e) {
     status s = begin_draws(x, b, e);
     if (!s) s = run_segments(x, &in, e);
     s = wait_all(x, s, e);
-    if (!s) s = end_draws(x, e);
+    if (!s) s = end_draws(x, b, e);
     if (!s) s = fetch(x, b->n_out, e);
     if (!s) s = exec_check_file(x, e);
     return s ? s : use_logits(x, b, e);
@@ -360,6 +388,36 @@ status exec_measure(const gguf *g, const exec_options *opt, backend *const *back
     status s = prepare(x, g, opt, e);
     for (uint32_t i = 0; !s && i < n_backends; i++)
         s = backends[i]->ops->measure(backends[i], &x->p, i, &x->kv, &out[i], e);
+    x->backends = NULL;
+    x->n_backends = 0;
+    exec_close(x);
+    return s;
+}
+
+void exec_shares(const exec *x, exec_share *share) {
+    for (uint32_t i = 0; i < x->n_backends; i++) share[i] = (exec_share){0};
+    for (uint32_t i = 0; i < x->p.n_order; i++) {
+        const node *n = x->p.order[i];
+        if (op_is_input(n->op) || n->op == OP_VIEW || n->op == OP_COPY || n->op == OP_ROPE_TABLE) continue;
+        share[n->device].n_nodes++;
+        share[n->device].n_layers += n->op == OP_ATTENTION;
+    }
+}
+
+status exec_place(const gguf *g, const exec_options *opt, backend *const *backends, uint32_t n_backends,
+                  exec_share *share, err *e) {
+    exec *x = mem_zalloc(sizeof *x);
+    if (!x) return fail(e, ERR_NOMEM, "placement");
+    x->backends = (backend **)(uintptr_t)backends; /* borrowed: taken out again below */
+    x->n_backends = n_backends;
+    status s = prepare(x, g, opt, e);
+    if (!s) exec_shares(x, share);
+    for (uint32_t d = 0; !s && opt->speed && d < n_backends; d++) {
+        plan_speed alone = opt->speed[d];
+        alone.handicap = 1;
+        for (uint32_t i = 0; i < x->p.n_order; i++)
+            if (x->p.order[i]->op != OP_COPY) share[d].alone_s += plan_cost(&alone, x->p.order[i]);
+    }
     x->backends = NULL;
     x->n_backends = 0;
     exec_close(x);

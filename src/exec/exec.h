@@ -7,6 +7,7 @@
 #include "backend/backend.h"
 #include "base/err.h"
 #include "gguf/gguf.h"
+#include "graph/cost.h"
 #include "model/model.h"
 #include "sample/sample.h"
 
@@ -20,9 +21,19 @@ typedef struct {
     quant_type type_k, type_v;
     bool hidden;                                  /* exec_hidden is wanted: the last hidden states are kept */
     unsigned passes;                              /* graph passes, PASS_ALL unless testing */
-    uint32_t (*choose)(void *ctx, const node *n); /* placement by hand (tests), else NULL */
+    uint32_t (*choose)(void *ctx, const node *n); /* placement by hand (-ngl, tests), else NULL: by strategy */
     void *choose_ctx;
+    void (*moved)(void *ctx, const node *n, uint32_t from); /* as plan_options has it; choose_ctx */
+    bool (*may)(void *ctx, const node *n, uint32_t device); /* what a device may be given; choose_ctx. NULL: all */
+    plan_strategy strategy;                                 /* with choose NULL */
+    const plan_speed *speed;                                /* [n_backends] for PLACE_AUTOMATIC */
 } exec_options;
+
+/* What of a model a backend has, or would have, to run. */
+typedef struct {
+    uint32_t n_layers, n_nodes; /* layers by their attention; nodes that compute, copies not counted */
+    double alone_s;             /* a token if it ran everything, by plan_cost without handicap; 0 without a speed */
+} exec_share;
 
 typedef struct {
     const uint32_t *pages;         /* page table; covers the highest position of the step */
@@ -32,6 +43,7 @@ typedef struct {
     uint64_t sample_pos;   /* position of the token to be drawn: what randomness depends on */
     bool logits;           /* exec_logits is wanted beside it */
     sample_result *result; /* filled when the sequence has an output row and sampling */
+    const char **left;     /* NULL is fine; set to why the device left the draw to the host, static; else untouched */
     err *
         failed; /* why nothing of this sequence is to be used (ERR_NUMBERS); code OK: all is well. NULL: the step fails */
 } exec_seq;
@@ -84,6 +96,10 @@ void exec_traffic(const exec *x, uint64_t *weights, uint64_t *kv_per_token);
 /* What exec_open would take, per backend, from the header alone. */
 MUST_CHECK status exec_measure(const gguf *g, const exec_options *opt, backend *const *backends, uint32_t n_backends,
                                backend_memory *out, err *e);
+/* Who would run what; share: [n_backends]. */
+MUST_CHECK status exec_place(const gguf *g, const exec_options *opt, backend *const *backends, uint32_t n_backends,
+                             exec_share *share, err *e);
+void exec_shares(const exec *x, exec_share *share); /* of what is open; alone_s 0 */
 /* The graph as text, with what each pass did. */
 MUST_CHECK status exec_dump_graph(const gguf *g, unsigned passes, strbuf *out, err *e);
 

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <xxhash.h>
 
+enum { LISTS = PROBE_DRAWS - 1 };
+
 static uint32_t min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
 /* Spread over the vocabulary, never two alike in a row. */
@@ -36,26 +38,40 @@ static status ask_logits(exec *x, uint32_t from, uint32_t n, float *row, uint32_
     return s;
 }
 
-/* The last of the probe's n tokens again, its logits drawn from in each way: the highest; top-k and top-p; all of them, with
- * penalties and a bias. */
+/* Each way is one that a device goes by itself: the highest; top-k and top-p; all, with penalties and a bias; what min-p
+ * leaves; the highest, with the best listed. So flat, where it can be, that every candidate counts. */
+static void set_ways(sample_params way[PROBE_DRAWS], const sample_bias *bias) {
+    for (int i = 0; i < PROBE_DRAWS; i++) {
+        way[i] = sample_defaults();
+        way[i].seed = (uint64_t)i;
+        way[i].temperature = 3.0f;
+    }
+    way[0].temperature = way[LISTS].temperature = 0.0f;
+    way[1].min_p = 0.0f;
+    way[2].temperature = 1.0f, way[2].top_k = 0, way[2].top_p = 1.0f, way[2].min_p = 0.0f;
+    way[2].repeat_penalty = 1.25f, way[2].presence_penalty = 0.5f, way[2].frequency_penalty = 0.25f;
+    way[2].bias = bias, way[2].n_bias = 1;
+    way[3].top_k = 0, way[3].top_p = 1.0f;
+}
+
+/* The last of the probe's n tokens again, its logits drawn from in each way. */
 static status ask_draws(probe_answer *a, exec *x, uint32_t n, err *e) {
     int32_t history[PROBE_TOKENS];
     for (uint32_t i = 0; i < n; i++) history[i] = token_at(i, a->n_vocab);
     const sample_bias bias = {.id = token_at(n, a->n_vocab), .bias = 2.0f};
     sample_params way[PROBE_DRAWS];
-    for (int i = 0; i < PROBE_DRAWS; i++) way[i] = sample_defaults();
-    way[0].temperature = 0.0f;
-    way[1].seed = 1, way[1].temperature = 3.0f, way[1].min_p = 0.0f; /* so flat that every candidate counts */
-    way[2].seed = 2, way[2].temperature = 1.0f, way[2].top_k = 0, way[2].top_p = 1.0f, way[2].min_p = 0.0f;
-    way[2].repeat_penalty = 1.25f, way[2].presence_penalty = 0.5f, way[2].frequency_penalty = 0.25f;
-    way[2].bias = &bias, way[2].n_bias = 1;
+    set_ways(way, &bias);
     status s = OK;
     for (int i = 0; !s && i < PROBE_DRAWS; i++) {
-        sample_result r = {.id = -1};
+        probe_draw *d = &a->draw[i];
+        sample_result r = {.id = -1, .top = d->top, .n_top = i == LISTS ? PROBE_TOP : 0};
         err failed;
         exec_seq one = {.sampling = &way[i], .history = history, .n_history = n, .sample_pos = n, .result = &r};
         s = ask_step(x, n - 1, 1, &one, &failed, e);
-        a->draw[i] = failed.code ? (probe_draw){.id = -1} : (probe_draw){r.id, r.logprob};
+        if (failed.code)
+            *d = (probe_draw){.id = -1};
+        else
+            d->id = r.id, d->logprob = r.logprob, d->n_top = r.n_top;
     }
     return s;
 }

@@ -1,19 +1,27 @@
 /* One fixed question to a model: 40 tokens in chunks of 32, then 4 single ones, then 64 at once (so that the kernels of single
- * tokens, of a few and of many all answer), and the logits after each step; then the last token again, for each of a few ways to draw the next one (a device may draw by itself, exec.h). Two executors
- * of the same model that compute alike give the same bits: the CPU's tiers do, and GPUs do (backend/gpu/gpu.h). So what is
- * allowed is no difference at all, whatever the weights' types. Uses the first pages of the executor's cache, which nobody
- * may hold. One thread. */
+ * tokens, of a few and of many all answer), and the logits after each step; then the last token again, for each of a few ways
+ * to draw the next one (a device may draw by itself, exec.h), the last with a list of the best, which shows every candidate
+ * that a device brings together for it. Two executors of the same model that compute alike give the same bits: the CPU's tiers
+ * do, and GPUs do (backend/gpu/gpu.h). So what is allowed is no difference at all, whatever the weights' types. Uses the first
+ * pages of the executor's cache, which nobody may hold. One thread. */
 #ifndef ROCMFORGE_EXEC_PROBE_H
 #define ROCMFORGE_EXEC_PROBE_H
 
 #include "exec/exec.h"
 
 enum { PROBE_PROMPT = 40, PROBE_CHUNK = 32, PROBE_DECODES = 4, PROBE_LONG = 64 };
-enum { PROBE_TOKENS = PROBE_PROMPT + PROBE_DECODES + PROBE_LONG, PROBE_MAX_STEPS = PROBE_TOKENS, PROBE_DRAWS = 3 };
+enum {
+    PROBE_TOKENS = PROBE_PROMPT + PROBE_DECODES + PROBE_LONG,
+    PROBE_MAX_STEPS = PROBE_TOKENS,
+    PROBE_DRAWS = 5,
+    PROBE_TOP = 64
+};
 
-typedef struct {
-    int32_t id; /* -1: nothing could be drawn */
+typedef struct { /* compared as bytes: all are members */
+    int32_t id;  /* -1: nothing could be drawn */
     float logprob;
+    uint32_t n_top; /* 0 but for the last draw */
+    sample_top top[PROBE_TOP];
 } probe_draw;
 
 typedef struct {

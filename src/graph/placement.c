@@ -84,6 +84,7 @@ static uint32_t first_of(const placement *p, const node *n, bool from_last) {
 }
 
 static status refuse(const placement *p, const node *n, uint32_t d) {
+    if (p->n_dev == 1) d = 0;
     return fail(p->e, ERR_UNSUPPORTED, "%s \"%s\" of layer %d cannot run on %s", graph_op_name(n->op),
                 n->label ? n->label : "", n->layer, d < p->n_dev ? p->dev[d].name : "any device");
 }
@@ -98,6 +99,11 @@ static status choose(const placement *p, node *n) {
         d = cheapest(p, n);
     else
         d = first_of(p, n, p->opt->strategy == PLACE_LAST);
+    if (d < p->n_dev && !supports(p, d, n) && p->opt->moved) {
+        uint32_t from = d;
+        d = first_of(p, n, true);
+        if (d != UNPLACED) p->opt->moved(p->opt->choose_ctx, n, from);
+    }
     if (d >= p->n_dev || !supports(p, d, n)) return refuse(p, n, d);
     n->device = d;
     return OK;

@@ -23,6 +23,8 @@ typedef struct {
     uint32_t only;                                /* PLACE_ONLY: this device or ERR_UNSUPPORTED naming the node */
     uint32_t (*choose)(void *ctx, const node *n); /* if set, decides each node's device (tests; -ngl) */
     void *choose_ctx;
+    /* If set, what its chosen device cannot run goes to the last one that can, and this is told of it. Else ERR_UNSUPPORTED. */
+    void (*moved)(void *ctx, const node *n, uint32_t from);
     uint32_t max_tok, max_out;
 } plan_options;
 

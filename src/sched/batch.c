@@ -19,6 +19,7 @@ static void add_tokens(sched *s, sched_request *r, uint32_t n) {
     r->n_out = b->n_out - r->out;
     bool sample = request_generates(r) && r->n_done + n == r->n_log;
     r->result.n_top = r->p.n_top;
+    r->left_now = NULL;
     s->seqs[b->n_seq] = (exec_seq){.pages = r->pages,
                                    .sampling = sample ? &r->p.sampling : NULL,
                                    .history = r->log,
@@ -26,6 +27,7 @@ static void add_tokens(sched *s, sched_request *r, uint32_t n) {
                                    .sample_pos = r->n_log,
                                    .logits = r->p.events.logits != NULL,
                                    .result = sample ? &r->result : NULL,
+                                   .left = &r->left_now,
                                    .failed = &r->failed};
     s->who[b->n_seq++] = r;
 }

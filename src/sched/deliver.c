@@ -36,7 +36,9 @@ void finish_request(sched *s, sched_request *r, finish_reason why, int32_t stop)
                        .n_cached = r->n_cached,
                        .n_preempted = r->n_preempted,
                        .waited_for = r->waited_for,
-                       .stop = stop};
+                       .stop = stop,
+                       .n_left = r->n_left,
+                       .left = r->left};
     r->p.events.finished(r->p.user, why, &t);
 }
 
@@ -114,7 +116,15 @@ static void tell_progress(sched_request *r) {
     if (r->p.events.prompt) r->p.events.prompt(r->p.user, done, r->n_prompt);
 }
 
+static void note_left(sched *s, sched_request *r) {
+    if (!r->left_now) return;
+    r->n_left++;
+    s->now.draws_left++;
+    r->left = s->now.left = r->left_now;
+}
+
 static void deliver_to(sched *s, sched_request *r, bool sampled) {
+    note_left(s, r);
     if (r->failed.code) return fail_request(s, r, &r->failed);
     r->last_us = s->now_us;
     pages_keep(s, r);

@@ -129,6 +129,16 @@ static void see_ends(sched *s, request_list *l) {
     }
 }
 
+/* A device that drew what is no token is no affair of one sequence: nothing that it said in this step counts. */
+static status wrong_device(const sched *s, err *e) {
+    for (uint32_t i = 0; i < s->batch.n_seq; i++) {
+        if (s->who[i]->failed.code != ERR_GPU_WRONG) continue;
+        *e = s->who[i]->failed;
+        return e->code;
+    }
+    return OK;
+}
+
 /* The batch is computed. Generations are those with one token that were not in PREFILL; the rest is prompts. */
 static status compute(sched *s, err *e) {
     const exec_batch *b = &s->batch;
@@ -137,6 +147,7 @@ static status compute(sched *s, err *e) {
     int64_t t0 = clock_us();
     status rc = exec_step(s->x, b, e);
     s->now_us = clock_us();
+    if (!rc) rc = wrong_device(s, e);
     if (rc) return rc;
     step_cost_learn(&s->cost, n_decode, b->n_tok - n_decode, s->now_us - t0);
     s->now.steps++;

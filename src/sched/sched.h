@@ -32,6 +32,8 @@ typedef struct {
     uint32_t n_prompt, n_predicted, n_cached, n_preempted;
     unsigned waited_for; /* SCHED_WAIT_ bits */
     int32_t stop;        /* which stop string ended it; -1: none */
+    uint32_t n_left;     /* tokens that the device left to the CPU to draw */
+    const char *left;    /* ... and why, the last time; static */
 } sched_timings;
 
 /* What happens to a request, on the scheduler's thread. Text is whole UTF-8 and may be empty for a token. */
@@ -100,6 +102,8 @@ typedef struct {
     uint64_t steps, step_us, tokens_computed, prompt_tokens, cached_tokens, generated_tokens;
     uint64_t preemptions, pages_copied, waited_queue, waited_kv, waited_batch, waited_prefix;
     uint64_t seqs_computed; /* sequences of all steps */
+    uint64_t draws_left;    /* tokens that the device left to the CPU to draw */
+    const char *left;       /* ... and why, the last time; static. NULL: none was */
     uint32_t last_batch_seqs, last_batch_tokens;
     kv_prefix_stats prefix;
     kv_disk_stats disk;

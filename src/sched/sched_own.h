@@ -43,7 +43,9 @@ struct sched_request {
     /* this step */
     uint32_t n_step, out, n_out; /* tokens; its rows of output */
     sample_result result;
-    err failed; /* code OK: no */
+    err failed;                  /* code OK: no */
+    const char *left_now, *left; /* why the device did not draw in this step, or the last time; NULL: it did */
+    uint32_t n_left;
     /* what was told */
     uint32_t n_told; /* tokens of the prompt reported as read */
     uint32_t n_rows; /* positions whose row was reported (logits) or added up (embedding) */

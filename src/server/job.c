@@ -456,6 +456,33 @@ json_t *job_usage(const job *j) {
                      (json_int_t)end->n_cached, "prompt_tokens_details", "cached_tokens", (json_int_t)end->n_cached);
 }
 
+static void warn_host_drawn(json_t **all, const job *j) {
+    uint64_t n = 0;
+    const char *why = NULL;
+    for (uint32_t i = 0; i < j->n; i++) {
+        n += j->end[i].n_host_drawn;
+        if (j->end[i].host_drawn_why) why = j->end[i].host_drawn_why;
+    }
+    if (!why) return;
+    json_t *text = json_sprintf("sampler.host: %llu token%s drawn on the CPU: %s", (unsigned long long)n,
+                                n == 1 ? " was" : "s were", why);
+    if (!*all) *all = json_array();
+    if (*all && text) json_array_append(*all, text); /* without memory: one word less */
+    json_decref(text);
+}
+
+json_t *job_warnings(const job *j, const json_t *own_ones) {
+    char *text = rf_engine_warnings(j->app->engine);
+    json_t *all = json_array_size(own_ones) ? json_copy((json_t *)(uintptr_t)own_ones) : NULL;
+    json_t *engine = text ? json_loads(text, 0, NULL) : NULL;
+    if (engine && !all) all = json_array();
+    if (engine && all) json_array_extend(all, engine);
+    json_decref(engine);
+    rf_free(text);
+    warn_host_drawn(&all, j);
+    return all;
+}
+
 static double per(double n, double of) { return of > 0 ? n / of : 0; }
 
 /* Rates as the engine measures them: the first token belongs to the prompt, so n_predicted - 1 steps were timed. */

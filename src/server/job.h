@@ -81,6 +81,8 @@ json_t *job_tokens_json(const job *j, uint32_t choice); /* all of them, or NULL:
 const char *job_finish_name(const job *j, uint32_t choice);
 /* {prompt_tokens, completion_tokens, total_tokens, cached_tokens, prompt_tokens_details}, of all choices */
 json_t *job_usage(const job *j);
+/* What a reply tells of: the request's own (borrowed; NULL: none), the engine's, and what befell it there. NULL: nothing */
+json_t *job_warnings(const job *j, const json_t *own);
 json_t *job_timings(const job *j); /* llama.cpp's timings object of choice 0 */
 
 jobs *jobs_new(app *a, void *uv_loop);

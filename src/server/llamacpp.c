@@ -244,7 +244,8 @@ static json_t * final(const job *j) {
     put(v, "usage", job_usage(j));
     put(v, "request_id", json_string(j->request_id));
     if (c->probs) put(v, "completion_probabilities", json_incref(c->probs));
-    if (c->warnings) put(v, "warnings", json_incref(c->warnings));
+    json_t *warnings = job_warnings(j, c->warnings);
+    if (warnings) put(v, "warnings", warnings);
     return v;
 }
 

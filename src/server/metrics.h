@@ -6,6 +6,8 @@
 #include "base/str.h"
 #include "server/record.h"
 
+#include <jansson.h>
+
 typedef struct metrics metrics;
 metrics *metrics_new(void); /* NULL: out of memory */
 void metrics_free(metrics *m);
@@ -19,6 +21,9 @@ void metrics_http(metrics *m, const char *route, int status); /* every reply */
 
 /* s: the engine's figures now. model: the name for labels. */
 void metrics_write(const metrics *m, const rf_stats *s, const char *model, uint32_t connections, strbuf *out);
+
+/* info: rf_engine_info's object. failed: its GPU is no more. */
+void metrics_write_device(const json_t *info, bool failed, strbuf *out);
 
 typedef struct {
     uint64_t started, completed, failed, cancelled, generated_tokens, prompt_tokens;

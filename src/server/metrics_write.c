@@ -4,6 +4,7 @@
 #include "server/process.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 static void family(strbuf *out, const char *name, const char *type, const char *help) {
     strbuf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
@@ -50,7 +51,7 @@ static void write_requests(const metrics *m, const rf_stats *s, strbuf *out) {
     counter(out, "rocmforge_tokens_generated_total", "Tokens generated.", s->generated_tokens);
     counter(out, "rocmforge_prompt_tokens_total", "Tokens of the prompts of requests that ended.", m->prompt);
     counter(out, "rocmforge_cached_tokens_total", "Of these, tokens taken from the prefix cache.", m->cached);
-    /* No GPU backend yet: nothing is retried, and the names stand for those who watch them. */
+    /* Nothing is retried on a GPU: a call that fails ends its engine. The names stand for those who watch them. */
     counter(out, "rocmforge_gpu_retry_attempts_total", "GPU operations tried again.", 0);
     counter(out, "rocmforge_gpu_retry_success_total", "GPU operations that succeeded when tried again.", 0);
     counter(out, "rocmforge_gpu_retry_failed_total", "GPU operations that failed for good.", 0);
@@ -94,6 +95,7 @@ static void write_kv(const rf_stats *s, strbuf *out) {
     counter(out, "rocmforge_kv_evictions_total", "Pages that the prefix cache gave up.", s->evictions);
     counter(out, "rocmforge_kv_pages_copied_total", "Pages copied because a request went its own way within one.",
             s->pages_copied);
+    counter(out, "rocmforge_host_drawn_tokens_total", "Tokens that the GPU left to the CPU to draw.", s->host_drawn);
     gauge(out, "rocmforge_kv_disk_pages", "Pages kept on disk.", (double)s->disk_pages);
     gauge(out, "rocmforge_kv_disk_bytes", "Bytes of pages kept on disk.", (double)s->disk_bytes);
     counter(out, "rocmforge_kv_disk_loaded_total", "Pages found again on disk.", s->disk_loaded);
@@ -186,6 +188,35 @@ static void write_llamacpp(const metrics *m, const rf_stats *s, strbuf *out) {
     gauge(out, "llamacpp:kv_cache_usage_ratio", "Share of the KV cache that requests hold, 0 to 1.", usage);
     gauge(out, "llamacpp:kv_cache_tokens", "Tokens that the pages held by requests have room for.",
           (double)s->pages_used * s->page_tokens);
+}
+
+/* --- the device ------------------------------------------------------------------------------------------------------- */
+static void label_of(strbuf *out, const char *name, const json_t *v, const char *key, bool more) {
+    const char *z = json_string_value(json_object_get(v, key));
+    strbuf_printf(out, "%s=\"", name);
+    label_value(out, z ? z : "");
+    strbuf_puts(out, more ? "\"," : "\"} 1\n");
+}
+
+void metrics_write_device(const json_t *info, bool failed, strbuf *out) {
+    const json_t *device = json_object_get(info, "device"), *all = json_object_get(info, "downgrades");
+    const char *kind = json_string_value(json_object_get(device, "kind"));
+    family(out, "rocmforge_device_info", "gauge", "What computes, and the reason of its placement.");
+    strbuf_puts(out, "rocmforge_device_info{");
+    label_of(out, "kind", device, "kind", true);
+    label_of(out, "name", device, "name", true);
+    label_of(out, "placement", device, "placement", true);
+    label_of(out, "reason", device, "reason_code", false);
+    gauge(out, "rocmforge_gpu_available", "1 while a GPU computes.", kind && strcmp(kind, "gpu") == 0 && !failed);
+    family(out, "rocmforge_downgrade_info", "gauge", "What became less than asked for, or than there is; by reason.");
+    for (size_t i = 0; i < json_array_size(all); i++) {
+        const json_t *d = json_array_get(all, i);
+        strbuf_puts(out, "rocmforge_downgrade_info{");
+        label_of(out, "code", d, "code", true);
+        label_of(out, "what", d, "what", true);
+        label_of(out, "reason", d, "reason", true);
+        label_of(out, "cause", d, "cause", false);
+    }
 }
 
 void metrics_write(const metrics *m, const rf_stats *s, const char *model, uint32_t connections, strbuf *out) {

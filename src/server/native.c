@@ -29,12 +29,17 @@ static void put(json_t *obj, const char *key, json_t *v) {
     json_object_set_new(obj, key, v); /* takes v where there is no obj too */
 }
 
+static void put_warnings(json_t *v, const job *j) {
+    json_t *w = job_warnings(j, j->user);
+    if (w) put(v, "warnings", w);
+}
+
 /* What the last word about a generation holds beside its status. */
 static json_t *finished(job *j) {
     json_t *v = job_status(j);
     put(v, "usage", job_usage(j));
     put(v, "timings", job_timings(j));
-    if (j->user) put(v, "warnings", json_incref(j->user));
+    put_warnings(v, j);
     return v;
 }
 
@@ -56,7 +61,7 @@ static json_t *stream_end(job *j) {
                           "finish_reason", job_finish_name(j, 0));
     put(v, "usage", job_usage(j));
     put(v, "timings", job_timings(j));
-    if (j->user) put(v, "warnings", json_incref(j->user));
+    put_warnings(v, j);
     return v;
 }
 

@@ -83,8 +83,7 @@ static void send_choice(openai_call *c, job *j, uint32_t i, const char *finish) 
     json_t *v = chunk(c, json_pack("[o]", chunk_choice(i, c->chat, what, take_logprobs(c, o), why)));
     if (v && finish && c->n_finished == c->n_choices) {
         json_object_set_new(v, "timings", job_timings(j));
-        openai_put_warnings(v, c->warnings);
-        c->warnings = NULL;
+        openai_put_warnings(v, job_warnings(j, c->warnings));
     }
     send(c, j, v);
 }
@@ -241,8 +240,7 @@ static json_t *whole(openai_call *c, const job *j) {
     json_t *v = head(c, c->chat ? "chat.completion" : "text_completion", choices);
     if (v && (json_object_set_new(v, "usage", usage_of(c)) || json_object_set_new(v, "timings", job_timings(j))))
         c->no_memory = true;
-    openai_put_warnings(v, c->warnings);
-    c->warnings = NULL;
+    openai_put_warnings(v, job_warnings(j, c->warnings));
     if (!c->no_memory) return v;
     json_decref(v);
     return NULL;

@@ -28,17 +28,25 @@ static const char *judge(const app *a, const rf_stats *s, const json_t *info, he
     return NULL;
 }
 
+/* The engine ended, and not for want of its file. */
+static bool gpu_failed(const json_t *info) {
+    const char *code = json_string_value(json_object_get(info, "error_code"));
+    return code && (strncmp(code, "gpu.", 4) == 0 || strncmp(code, "backend.", 8) == 0);
+}
+
 static json_t *checks(const rf_stats *s, const json_t *info, bool alive) {
     int64_t unused = (int64_t)s->pages_total - s->pages_used - s->pages_cached;
     json_t *device = json_object_get(info, "device");
     const char *kind = json_string_value(json_object_get(device, "kind"));
-    bool gpu = kind && strcmp(kind, "gpu") == 0;
-    return json_pack(
-        "{s:{sb sb} s:{sb ss*} s:{si si} s:{si si si si si si}}", "engine", "running", alive, "model_loaded", 1, "gpu",
-        "available", gpu, "error", gpu ? NULL : json_string_value(json_object_get(device, "reason")), "requests",
-        "active", (int)s->running, "queued", (int)s->waiting, "cache", "pages_used", (int)s->pages_used, "pages_total",
-        (int)s->pages_total, "pages_free", (int)(unused > 0 ? unused : 0), "active_sequences", (int)s->running,
-        "pages_cached", (int)s->pages_cached, "page_tokens", (int)s->page_tokens);
+    bool gpu = kind && strcmp(kind, "gpu") == 0, lost = gpu && gpu_failed(info);
+    const char *why = lost ? json_string_value(json_object_get(info, "error")) : NULL;
+    if (!gpu) why = json_string_value(json_object_get(device, "reason"));
+    return json_pack("{s:{sb sb} s:{sb ss*} s:{si si} s:{si si si si si si}}", "engine", "running", alive,
+                     "model_loaded", 1, "gpu", "available", gpu && !lost, "error", why, "requests", "active",
+                     (int)s->running, "queued", (int)s->waiting, "cache", "pages_used", (int)s->pages_used,
+                     "pages_total", (int)s->pages_total, "pages_free", (int)(unused > 0 ? unused : 0),
+                     "active_sequences", (int)s->running, "pages_cached", (int)s->pages_cached, "page_tokens",
+                     (int)s->page_tokens);
 }
 
 static json_t *limits(const app *a, const rf_stats *s) {
@@ -63,12 +71,13 @@ json_t *ops_health(const app *a, health *how) {
     rf_engine_stats(a->engine, &s);
     json_t *info = engine_info(a), *warnings = json_object_get(info, "warnings");
     const char *why = judge(a, &s, info, how);
-    json_t *v = json_pack("{ss ss* ss ss ss so sO* sO* so so si si si sb}", "status", names[*how], "reason", why,
-                          "service", "rocmforge", "version", rf_version(), "model", a->model_name, "checks",
-                          checks(&s, info, *how != HEALTH_BAD), "device", json_object_get(info, "device"), "warnings",
-                          warnings, "limits", limits(a, &s), "totals", totals(a), "threads",
-                          (int)json_integer_value(json_object_get(info, "threads")), "connections", (int)a->connections,
-                          "uptime_seconds", (int)(time(NULL) - a->started_unix), "draining", a->draining);
+    json_t *v =
+        json_pack("{ss ss* ss ss ss so sO* sO* sO* so so si si si sb}", "status", names[*how], "reason", why, "service",
+                  "rocmforge", "version", rf_version(), "model", a->model_name, "checks",
+                  checks(&s, info, *how != HEALTH_BAD), "device", json_object_get(info, "device"), "warnings", warnings,
+                  "downgrades", json_object_get(info, "downgrades"), "limits", limits(a, &s), "totals", totals(a),
+                  "threads", (int)json_integer_value(json_object_get(info, "threads")), "connections",
+                  (int)a->connections, "uptime_seconds", (int)(time(NULL) - a->started_unix), "draining", a->draining);
     json_object_set_new(json_object_get(json_object_get(v, "checks"), "cache"), "memory",
                         object_of(rf_engine_memory(a->engine)));
     json_decref(info);
@@ -109,6 +118,9 @@ static void run_metrics(app *a, exchange *x) {
     rf_stats s;
     rf_engine_stats(a->engine, &s);
     metrics_write(a->metrics, &s, a->model_name, a->connections, &b);
+    json_t *info = engine_info(a);
+    metrics_write_device(info, gpu_failed(info), &b);
+    json_decref(info);
     traces_write_metrics(a->traces, &b);
     reply_text(x, "text/plain; version=0.0.4; charset=utf-8", &b);
 }

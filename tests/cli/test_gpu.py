@@ -86,6 +86,41 @@ def test_layers_on_the_gpu(rocmforge, rocmforge_json, small, played, counted, tm
     assert (launches > 0) == (layers != "0")
 
 
+def crossing(rocmforge_json, model, env, counted):
+    """Of one token: copies, bytes from and to the host, what the host waits for; and the warnings."""
+    def run(n):
+        got = rocmforge_json("generate", model, "-p", "the of", "-n", str(n), "-c", "128", "--temp", "0", "--ignore-eos", "--json", "--device",
+                             "gpu", "--verify", "off", "-sm", "layer", "-ts", "1,1", env=env)
+        return got, counted()
+
+    (_, short), (got, long) = run(4), run(14)
+    return {k: (long[k] - short[k]) / 10 for k in ("copies_in", "copies_out", "copies_within", "bytes_within", "syncs")}, got
+
+
+def test_values_go_from_gpu_to_gpu(rocmforge_json, small, played, counted):
+    """Where devices reach each other the residual stream of one token (256 floats) goes straight across, and the host waits once
+    for each of the two; where they do not, it waits for the value too, and says why."""
+    want = rocmforge_json("generate", small("llama"), "-p", "the of", "-n", "14", "-c", "128", "--temp", "0", "--ignore-eos", "--json", "--device", "cpu")
+    straight, got = crossing(rocmforge_json, small("llama"), played("gfx1100:8GiB,gfx1100:8GiB"), counted)
+    assert got["tokens"] == want["tokens"] and got["warnings"] == []
+    assert straight["copies_within"] == 1 and straight["bytes_within"] == 256 * 4
+    through, got = crossing(rocmforge_json, small("llama"), played("gfx1100:8GiB:nopeer,gfx1100:8GiB"), counted)
+    assert got["tokens"] == want["tokens"] and through["copies_within"] == 0
+    assert all(through[k] == straight[k] + 1 for k in ("copies_in", "copies_out")) and through["syncs"] == straight["syncs"] + 1
+    (warning,) = got["warnings"]
+    assert warning.startswith("copies.host [gpu.peer]: values go from GPU to GPU through the host: ") and "cannot reach" in warning
+
+
+@pytest.mark.parametrize("call, n", (("hipEventCreateWithFlags", "*"), ("hipEventRecord", "*"), ("hipStreamWaitEvent", "1"), ("hipStreamWaitEvent", "2"),
+                                     ("hipMemcpyPeerAsync", "*"), ("hipDeviceEnablePeerAccess", "*")))
+def test_a_crossing_that_fails_is_no_silence(rocmforge, small, played, call, n):
+    """What is no answer to "do they reach each other" ends the request with its reason. Of the one step there is each stream
+    waits for the other: two waits, which the order of the interpreter's work would not miss."""
+    done = rocmforge("generate", small("llama"), "-p", "the of", "-n", "1", "-c", "128", "--temp", "0", "--device", "gpu", "--verify", "off", "-sm",
+                     "layer", "-ts", "1,1", status=1, env=played("gfx1100:8GiB,gfx1100:8GiB", fault=f"{call}:{n}:999"))
+    assert "rocmforge: error[gpu.call]: " in done.err and call + ":" in done.err
+
+
 def test_layers_over_two_gpus(rocmforge_json, small, played, tmp_path):
     two = played("gfx1100:8GiB,gfx1100:8GiB")
     same(rocmforge_json, small("llama"), two, "-sm", "layer", "-ts", "1,1", cpu=("-t", "2"))
@@ -178,8 +213,7 @@ def known(rocmforge, small, build, tmp_path_factory):
     return folder
 
 
-# sample_collect's candidates are one column of many: a bit of one that is neither drawn nor at a border changes no token.
-@pytest.mark.parametrize("kernel", [k for k in KERNELS if k != "sample_collect"])
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_a_wrong_kernel_is_refused(request, refused, small, played, tmp_path, kernel):
     """One bit wrong in all that it writes; whether the CPU was asked before or not."""
     args, env = ("generate", small("llama"), "-p", "the", "-n", "2", "--device", "gpu"), played(fault=f"launch:{kernel}:flip")
@@ -235,3 +269,56 @@ def test_what_a_token_costs(rocmforge_json, small, played, counted, arch):
         return
     assert token["graph_launches"] == 1 and token["syncs"] == 1
     assert {k: (token[k], table[arch][k]) for k in KEPT if token[k] > table[arch][k]} == {}
+
+
+# --- the profiler -----------------------------------------------------------------------------------------------------------
+
+def matrices(path):
+    """Bytes of the matrices that every token meets: all but the rows of token_embd."""
+    gguf = pytest.importorskip("gguf")
+    return sum(int(t.n_bytes) for t in gguf.GGUFReader(path).tensors if len(t.shape) == 2 and t.name != "token_embd.weight")
+
+
+def profile_of(rocmforge_json, model, *options, env=None):
+    (row,) = rocmforge_json("bench", model, "-p", "0", "-n", "4", "-r", "1", "-t", "1", "--profile", "-o", "json", *options, env=env)
+    (device,) = row["profile"]
+    for k in device["kernels"]:
+        assert k["launches"] > 0 and k["bytes"] > 0 and k["ms"] >= 0
+        if k["ms"]:
+            assert k["gb_per_s"] == pytest.approx(k["bytes"] / k["ms"] / 1e6, rel=1e-6)
+            assert k["share"] == pytest.approx(k["gb_per_s"] / device["peak_gb_per_s"], rel=1e-6)
+    assert [k["ms"] for k in device["kernels"]] == sorted((k["ms"] for k in device["kernels"]), reverse=True)
+    return device, {k["name"]: k for k in device["kernels"]}
+
+
+def test_the_profiler_counts_launches_and_bytes(rocmforge_json, small, played):
+    """Five steps of one token, the first of which is the prompt. The interpreter's times are nobody's speed; launches and bytes
+    are what a card would have."""
+    model = small("llama", "Q8_0")
+    device, k = profile_of(rocmforge_json, model, "--device", "gpu", "--verify", "off", env=played())
+    assert device["kind"] == "gpu" and device["peak_gb_per_s"] == pytest.approx(959.2, abs=0.1) and "graphs off" in device["device"]
+    assert k["linear_vec1_q8_0"]["launches"] == 5 * (2 * 4 + 1)
+    weights = 5 * matrices(model)
+    assert weights < k["linear_vec1_q8_0"]["bytes"] < 1.1 * weights  # and the activations
+    assert k["attention_split_h4"]["launches"] == k["kv_append"]["launches"] == 10 and k["rows_get"]["launches"] == 5
+    cache = sum(range(1, 6)) * 2 * 2 * 2 * 64 * 2  # positions, layers, keys and values, heads, width, f16
+    queries = 5 * 2 * 4 * 64 * 4
+    assert k["attention_split_h4"]["bytes"] == cache + queries
+    assert k["rows_get"]["bytes"] == 5 * (256 // 32 * 34 + 256 * 4 + 4)
+    assert k["sample_sums"]["launches"] == 5
+
+
+def test_the_profiler_of_the_cpu(rocmforge_json, small):
+    model = small("llama", "Q8_0")
+    device, k = profile_of(rocmforge_json, model, "--device", "cpu")
+    assert device["kind"] == "cpu" and device["peak_gb_per_s"] > 0 and k["linear"]["launches"] == 5 * (2 * 4 + 1)
+    assert 5 * matrices(model) < k["linear"]["bytes"] < 5.5 * matrices(model)
+    assert k["attention"]["launches"] == 10
+
+
+def test_a_profile_as_a_table(rocmforge, refused, small, played):
+    args = ("bench", small("llama", "Q8_0"), "-p", "4", "-n", "0", "-r", "1", "--verify", "off", "--profile")
+    said = rocmforge(*args, env=played()).out
+    assert "| kernel " in said and "pp4, AMD Radeon RX 7900 XTX" in said and "peak 959 GB/s" in said and "linear_vec4_q8_0" in said
+    refused("usage.argument", *args, "-o", "csv", status=2)
+    refused("usage.argument", "generate", "m", "--profile", status=2)

@@ -514,7 +514,8 @@ static const shape few[] = {
      .n_new = {1}},
 };
 
-/* For the emulator: a decoding and a few new tokens, two chunks, in each form of the split (4 heads, 8, wide). */
+/* For the emulator: a decoding and a few new tokens, two chunks, in each form of the split (4 heads, 8, wide); then a decoding
+ * beside a run of new tokens, which together take the split and the tiles. */
 static const shape little[] = {
     {.type_k = QUANT_F16,
      .type_v = QUANT_Q8_0,
@@ -553,6 +554,17 @@ static const shape little[] = {
      .n_seq = 1,
      .depth = {3},
      .n_new = {1}},
+    {.type_k = QUANT_Q8_0,
+     .type_v = QUANT_F16,
+     .d_k = 32,
+     .d_v = 32,
+     .n_kv = 1,
+     .group = 2,
+     .page_tokens = 16,
+     .n_rot = 32,
+     .n_seq = 2,
+     .depth = {20, 0},
+     .n_new = {1, 9}},
 };
 
 static void run_long(check_rig *r) {

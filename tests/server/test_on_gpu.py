@@ -44,4 +44,51 @@ def test_a_gpu_that_is_lost(serve, tiny, played):
     assert again.status in (500, 503) and code_of(again).startswith("gpu."), again.text
     h = s.get("/health")
     assert h.status == 503 and h.json["status"] == "unhealthy" and "hipErrorLaunchFailure" in h.json["reason"], h.text
-    assert s.get("/metrics").status == 200 and s.process.poll() is None
+    gpu = h.json["checks"]["gpu"]
+    assert gpu["available"] is False and "hipErrorLaunchFailure" in gpu["error"] and not h.json["checks"]["engine"]["running"]
+    ready = s.get("/ready")
+    assert ready.status == 503 and ready.json["ready"] is False and "hipErrorLaunchFailure" in ready.json["reason"]
+    m = s.get("/metrics")
+    assert m.status == 200 and "\nrocmforge_gpu_available 0\n" in m.text and s.process.poll() is None
+
+
+def test_a_sampler_that_draws_nonsense(serve, tiny, played):
+    """Ids that are none: nothing that the device says is believed any more."""
+    s = serve("--device", "gpu", "-c", 256, "--verify", "off", model=tiny("llama"), env=played("launch:sample_pick:flip"))
+    r = s.post("/v1/completions", {"prompt": PROMPT, "max_tokens": 40, "temperature": 0, "ignore_eos": True})
+    assert r.status == 503 and code_of(r) == "gpu.wrong_numbers", r.text
+    assert code_of(s.post("/v1/completions", {"prompt": PROMPT, "max_tokens": 4})) == "gpu.wrong_numbers"
+    h = s.get("/health")
+    assert h.status == 503 and not h.json["checks"]["gpu"]["available"] and s.get("/ready").status == 503
+
+
+# --- what became less ---------------------------------------------------------------------------------------------------------
+
+ASKED = (("/v1/completions", {"prompt": PROMPT, "max_tokens": 2}), ("/generate", {"prompt": PROMPT, "max_tokens": 2}), ("/completion", {"prompt": PROMPT, "n_predict": 2}))
+
+
+def test_downgrades_stand_in_health_metrics_and_replies(serve, tiny, played):
+    s = serve("-c", 256, "--verify", "off", model=tiny("llama"), env=played("hipStreamCreateWithFlags:*:999"))
+    h = s.get("/health").json
+    (down,) = h["downgrades"]
+    assert (down["code"], down["what"], down["reason"], down["cause"]) == ("device.refused", "device", "CpuFallback", "gpu.call")
+    assert h["status"] == "healthy" and h["device"]["reason_code"] == "CpuFallback" and not h["checks"]["gpu"]["available"]
+    assert h["warnings"] == [f"device.refused [gpu.call]: {down['text']}"] and "hipStreamCreateWithFlags" in down["text"]
+    m = s.get("/metrics").text
+    assert 'rocmforge_downgrade_info{code="device.refused",what="device",reason="CpuFallback",cause="gpu.call"} 1\n' in m
+    assert 'rocmforge_device_info{kind="cpu",' in m and 'reason="CpuFallback"} 1\n' in m and "\nrocmforge_gpu_available 0\n" in m
+    for path, body in ASKED:
+        assert s.post(path, body).json["warnings"] == h["warnings"], path
+
+
+def test_tokens_drawn_on_the_cpu_are_told_to_their_request(serve, tiny, played):
+    s = serve("--device", "gpu", "-c", 256, "--verify", "off", model=tiny("llama"), env=played())
+    twice = {"logit_bias": [[300, 1], [300, 0.5]]}
+    body = {"prompt": PROMPT, "n_predict": 3, "temperature": 0}
+    assert "warnings" not in s.post("/completion", body).json and s.get("/health").json["downgrades"] == []
+    assert s.post("/completion", body | twice).json["warnings"] == ["sampler.host: 3 tokens were drawn on the CPU: logit_bias names a token twice"]
+    assert "warnings" not in s.post("/completion", body).json  # another's affair
+    (down,) = s.get("/health").json["downgrades"]
+    assert down["code"] == "sampler.host" and down["text"].startswith("3 tokens were drawn")
+    m = s.get("/metrics").text
+    assert "\nrocmforge_host_drawn_tokens_total 3\n" in m and "\nrocmforge_gpu_available 1\n" in m

@@ -125,3 +125,4 @@ void fiber_enter(uint32_t i) {
 void fiber_switch(uint32_t from, uint32_t to) { swap(from, to, false); }
 void fiber_pass(uint32_t from, uint32_t to) { swap(from, to, true); }
 void fiber_leave(uint32_t from, bool for_good) { swap(from, THREAD, for_good); }
+void *fiber_top(uint32_t i) { return all[i].stack + all[i].stack_bytes; }

@@ -16,5 +16,6 @@ void fiber_enter(uint32_t i);                      /* from the thread into fiber
 void fiber_switch(uint32_t from, uint32_t to);
 void fiber_leave(uint32_t from, bool for_good); /* back to the thread; for_good: this stack is done with */
 void fiber_pass(uint32_t from, uint32_t to);    /* fiber_switch by one that has ended */
+void *fiber_top(uint32_t i);                    /* the upper end of its stack */
 
 #endif

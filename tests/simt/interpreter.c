@@ -3,6 +3,7 @@
  * returned or somebody waits for lanes that will not come. */
 #include "interpreter.h"
 #include "fiber.h"
+#include "trap.h"
 
 #include <dlfcn.h>
 #include <pthread.h>
@@ -67,6 +68,7 @@ static struct { /* the block that runs; guarded by one_launch */
     group block, teams[MAX_LANES / TEAM], waves[MAX_LANES / TEAM];
     uint32_t ready[MAX_LANES]; /* a ring */
     uint32_t ready_at, n_ready;
+    bool in_lane; /* a fiber runs */
     bool failed;
     char *why;
     size_t why_bytes;
@@ -104,15 +106,18 @@ static void say_where(void) {
         simt_at.block_y, simt_at.block_z, now.n_lanes);
 }
 
+/* " (FILE ADDRESS)": addr2line -i -e FILE ADDRESS says where */
+static void say_code(const char *code) {
+    Dl_info d = {0};
+    if (!dladdr(code, &d) || !d.dli_fname) return;
+    const char *slash = strrchr(d.dli_fname, '/');
+    say(" (%s 0x%zx)", slash ? slash + 1 : d.dli_fname, (size_t)(code - (const char *)d.dli_fbase));
+}
+
 static void say_call(call c) {
     static const char *const names[] = {"barrier", "team_xor", "team_get", "wave_show"};
-    Dl_info d = {0};
-    const bool known = dladdr(c.site, &d) && d.dli_fname; /* addr2line -i -e FILE ADDRESS says where */
-    const char *slash = known ? strrchr(d.dli_fname, '/') : NULL;
     say("%s%s%s", names[c.kind], c.what ? " " : "", c.what ? c.what : "");
-    if (known)
-        say(" (%s 0x%zx)", slash ? slash + 1 : d.dli_fname,
-            (size_t)((const char *)c.site - (const char *)d.dli_fbase) - 1);
+    say_code((const char *)c.site - 1);
 }
 
 static bool same_call(call a, call b) { return a.kind == b.kind && a.site == b.site; }
@@ -205,6 +210,23 @@ static void bad_operand(uint32_t me, call at, uint32_t arg) {
     say_call(at);
     fiber_leave(me, false);
 }
+
+/* On the stack of a lane whose kernel can go no further. */
+static void lane_trapped(void) {
+    const uint32_t me = simt_at.thread;
+    const trap_found *t = trap_last();
+    say_where();
+    if (t->kind == TRAP_DIVISION)
+        say("lane %u divides by zero, or the least number by -1", me);
+    else if (t->kind == TRAP_NO_ADDRESS)
+        say("lane %u reads or writes at what is no address", me);
+    else
+        say("lane %u cannot %s at %p", me, t->kind == TRAP_READ ? "read" : "write", t->at);
+    say_code(t->code);
+    fiber_leave(me, false);
+}
+
+static void *stack_of_lane(void) { return now.in_lane ? fiber_top(simt_at.thread) : NULL; }
 
 static int32_t shuffle(call at, int32_t v, uint32_t arg) {
     const uint32_t me = simt_at.thread, first = me / TEAM * TEAM;
@@ -303,7 +325,9 @@ static void run_block(bool backwards) {
     uint32_t first;
     if (!take_ready(&first)) return;
     simt_at.thread = first;
+    now.in_lane = true;
     fiber_enter(first);
+    now.in_lane = false;
     if (!now.failed && now.n_returned < n) report_stuck();
 }
 
@@ -364,7 +388,9 @@ bool simt_launch(const simt_kernel *k, const uint32_t grid[3], uint32_t block, c
         poison_file(k);
         now.args = own_args;
         now.n_lanes = block;
+        trap_begin(stack_of_lane, lane_trapped);
         ok = run_grid(grid);
+        trap_end();
     }
     pthread_mutex_unlock(&one_launch);
     return ok;

@@ -1,6 +1,6 @@
 /* Runs kernels that were compiled for the host (simt.h), block after block, one fiber a lane. A launch either ends well or
  * gives one sentence: which kernel, block and lanes, at which call. What it checks: the size of the arguments, block and grid
- * limits, that every lane of a group reaches the same collective. The order of the lanes turns round from block to block, so
+ * limits, that every lane of a group reaches the same collective; a wild pointer or a division by zero ends the launch (trap.h). The order of the lanes turns round from block to block, so
  * that a missing barrier shows as a wrong number. One launch at a time, whatever thread asks. */
 #ifndef ROCMFORGE_TESTS_SIMT_INTERPRETER_H
 #define ROCMFORGE_TESTS_SIMT_INTERPRETER_H

@@ -7,6 +7,7 @@ kernel descriptor, initial kernel execution state).
 """
 import contextlib
 import ctypes
+import functools
 import mmap
 import re
 import shutil
@@ -19,6 +20,9 @@ FAMILIES = {"gfx11": "rdna3", "gfx12": "rdna4", "gfx94": "cdna", "gfx95": "cdna"
 PT_LOAD, SHT_DYNSYM, S_NOP, PAGE = 1, 11, 0xBF800000, 4096
 # What only caches notice: memory is coherent here, so these become s_nop.
 CACHE_ONLY = re.compile(r"^(buffer_gl[01]_inv|buffer_inv|buffer_wbl2|global_(inv|wb|wbinv))\b")
+FORMS = "rocmforge_isa_forms_1"  # to be counted up when what is compiled for the same input changes
+DS_LOAD_HALF = re.compile(r"DS_LOAD_[UI](?:8|16)_D16(_HI)?$")
+PERMUTE_LANE = re.compile(r"_lane = (?:32'I)?(\(.*\)) / 4U? % (64|32|num_lanes)U?")
 MIXED_SIGNS = re.compile(r"(\*\(\(unsigned_int(\d+)\*\)[^;=]* = )\(int\2\)\{")
 CODE_LINE = re.compile(r"^\s+(\S.*?)\s*// ([0-9A-F]+):((?: [0-9A-F]{8})+)")
 LDS_SHIFT, LDS_MASK, LDS_UNIT = 15, 0x1FF, 512  # GRANULATED_LDS_SIZE of COMPUTE_PGM_RSRC2
@@ -36,7 +40,24 @@ def import_emulator(folder):
 
     map_all_of_lds(emu)
     mend_vectors()
+    mend_permutes(emu)
+    mend_halves(emu)
+    keep_what_is_compiled(emu)
     return emu
+
+
+def keep_what_is_compiled(emu):
+    """To compile a form of instruction takes a quarter of a second, and a kernel has a hundred: they are kept in tinygrad's own
+    cache on disk. And what stands at an address is decoded once, not once a launch: code objects stay where they are."""
+    from tinygrad.helpers import diskcache_get, diskcache_put
+
+    def to_program(sink, renderer, plain=emu.to_program):
+        key = f"{sink.key.hex()} {renderer.target}"
+        known = diskcache_get(FORMS, key)
+        return diskcache_put(FORMS, key, plain(sink, renderer)) if known is None else known
+
+    emu.to_program = to_program
+    emu._decode_at = functools.cache(emu._decode_at)
 
 
 def mend_vectors():
@@ -45,6 +66,49 @@ def mend_vectors():
 
     plain = compiler_cpu.ClangCompiler.compile
     compiler_cpu.ClangCompiler.compile = lambda self, source: plain(self, MIXED_SIGNS.sub(r"\1(unsigned_int\2){", source))
+
+
+def mend_permutes(emu):
+    """ds_bpermute_b32 and ds_permute_b32. Its reader of pseudocode has no operator % and drops it with what follows, so that a lane's
+    number is address / 4, also of lanes switched off, and reads outside the registers end the process; the guides say "High-order
+    bits are ignored". And lanes switched off get 0, where the pseudocode writes a register only `if EXEC[i]`."""
+    lanes = {"64": "63U", "32": "31U", "num_lanes": "(num_lanes - 1)"}
+
+    def parse(pcode, srcs=None, plain=emu.parse_pcode):
+        names, writes = plain(PERMUTE_LANE.sub(lambda m: f"_lane = {m[1]} >> 2U & {lanes[m[2]]}", pcode), srcs)
+        if PERMUTE_LANE.search(pcode):  # one write for each lane, in their order
+            on = [emu._lane_active(srcs["EXEC"], emu._c(lane)) for lane in range(len(writes))]
+            writes = [(name, (at.valid(is_on), value)) for is_on, (name, (at, value)) in zip(on, writes)]
+        return names, writes
+
+    emu.parse_pcode = parse
+
+
+def mend_halves(emu):
+    """Its ds_load_*_d16 and _d16_hi write the whole register, the loaded half in the lower one. The guides say of DS_LOAD_U16_D16
+    "RETURN_DATA[31:16] is preserved"; so does the emulator with global loads."""
+
+    class KeepsHigh(emu._Ctx):
+        __slots__ = ()
+
+        def wvgpr_dyn(self, reg, lane, val, *more):
+            low = emu._to_u32(val) & emu._c(0xFFFF)
+            return super().wvgpr_dyn(reg, lane, self.rvgpr_dyn(reg, lane) & emu._c(0xFFFF0000) | low, *more)
+
+    class KeepsLow(emu._Ctx):
+        __slots__ = ()
+
+        def wvgpr_dyn(self, reg, lane, val, *more):
+            high = emu._to_u32(val) << emu._c(16)
+            return super().wvgpr_dyn(reg, lane, self.rvgpr_dyn(reg, lane) & emu._c(0xFFFF) | high, *more)
+
+    def compile_ds(inst, ctx, plain=emu._compile_mem_op):
+        if found := DS_LOAD_HALF.match(emu._op_name(inst)):
+            ctx.__class__ = KeepsLow if found[1] else KeepsHigh
+        return plain(inst, ctx)
+
+    for kind in emu._inst_kinds("DS"):
+        emu._INST_HANDLERS[kind] = compile_ds
 
 
 def map_all_of_lds(emu):
@@ -74,11 +138,14 @@ def disassemble(code):
 
 
 class CodeObject:
+    kept = []  # images: what was decoded at their addresses must stay true
+
     def __init__(self, emulator, arch, code):
         if arch[:5] not in FAMILIES:
             raise ValueError(f"the emulator does not know {arch}")
         self.emulator, self.family = emulator, FAMILIES[arch[:5]]
         self.image = self._load(code)
+        self.kept.append(self.image)
         self.symbols = dict(self._symbols(code))
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.image))
         self._drop_cache_instructions(code)

@@ -74,6 +74,30 @@ KERNEL(simt_wrong_tile, simt_test_args, 64) {
     if (team_in_block()) wave_meet("tile");
     a.out[thread_x()] = 0;
 }
+/* Wild pointers: to where there is no memory, to what is no address; a stack that runs out; a division. One lane of 64 each. */
+DEVICE volatile int32_t *wild(const simt_test_args &a, uint64_t at) { return (volatile int32_t *)(at + a.n); }
+KERNEL(simt_wrong_write, simt_test_args, 64) {
+    if (thread_x() == 37) *wild(a, 0x1230) = 1;
+    a.out[thread_x()] = team_xor(1, 1);
+}
+KERNEL(simt_wrong_read, simt_test_args, 64) {
+    if (thread_x() == 5) a.out[0] = *wild(a, 0x4560);
+}
+KERNEL(simt_wrong_address, simt_test_args, 64) {
+    if (thread_x() == 63) a.out[0] = *wild(a, 0x7FBADBAD7FBADBAC);
+}
+static int32_t deeper(int32_t n) {
+    volatile int32_t kept[64];
+    kept[n & 63] = n;
+    return n == 1 << 30 ? 0 : deeper(n + 1) + kept[n & 63];
+}
+KERNEL(simt_wrong_depth, simt_test_args, 64) {
+    if (thread_x() == 2) a.out[0] = deeper((int32_t)a.n);
+}
+KERNEL(simt_wrong_division, simt_test_args, 64) {
+    volatile int32_t zero = (int32_t)a.n;
+    if (thread_x() == 1) a.out[0] = 7 / zero;
+}
 /* One word behind the buffer. */
 KERNEL(simt_wrong_outside, simt_test_args, 64) { a.out[a.n + thread_x() / 63] = 0; }
 /* Reads what the neighbour wrote without a barrier: wrong in one order of the lanes. */

@@ -330,7 +330,8 @@ hip_error hipDeviceCanAccessPeer(int *out, int dev, int peer) {
 hip_error hipDeviceEnablePeerAccess(int peer, unsigned flags) {
     static bool enabled[MAX_DEVICES][MAX_DEVICES];
     int can = 0;
-    hip_error rc = flags ? HIP_INVALID_VALUE : hipDeviceCanAccessPeer(&can, current, peer);
+    hip_error rc = flags ? HIP_INVALID_VALUE : fault_of_call("hipDeviceEnablePeerAccess");
+    if (!rc) rc = hipDeviceCanAccessPeer(&can, current, peer);
     if (rc) return rc;
     if (!can) return HIP_PEER_UNSUPPORTED;
     standin_lock();

@@ -72,6 +72,25 @@ static void test_wrong_kernels(void **state) {
                      0); /* after all those failures it still runs */
 }
 
+#ifndef __SANITIZE_ADDRESS__
+/* What would end the process ends the launch, again and again, and the interpreter goes on. */
+static void test_traps(void **state) {
+    (void)state;
+    for (int i = 0; i < 6; i++) {
+        const unsigned wave = 32 + 32 * (i & 1);
+        check_caught("simt_wrong_write", wave,
+                     (const char *[]){"block (0, 0, 0)", "lane 37 cannot write at 0x1230 (", "libsimt_kernels", NULL});
+        check_caught("simt_wrong_read", wave,
+                     (const char *[]){"lane 5 cannot read at 0x4560 (", "libsimt_kernels", NULL});
+        check_caught("simt_wrong_address", wave,
+                     (const char *[]){"lane 63 reads or writes at what is no address", NULL});
+        check_caught("simt_wrong_depth", wave, (const char *[]){"lane 2 cannot write at 0x", NULL});
+        check_caught("simt_wrong_division", wave, (const char *[]){"lane 1 divides by zero", NULL});
+    }
+    test_sum(state);
+}
+#endif
+
 static void test_race_shows(void **state) {
     (void)state;
     int32_t out[128];
@@ -100,6 +119,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sum),           cmocka_unit_test(test_wave),       cmocka_unit_test(test_poison),
         cmocka_unit_test(test_wrong_kernels), cmocka_unit_test(test_race_shows), cmocka_unit_test(test_limits),
+#ifndef __SANITIZE_ADDRESS__ /* which reports these by itself, and ends the process */
+        cmocka_unit_test(test_traps),
+#endif
     };
     return cmocka_run_group_tests_name("simt", tests, NULL, NULL);
 }

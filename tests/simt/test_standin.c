@@ -236,6 +236,21 @@ static void outside(void) {
     assert_non_null(strstr(standin_reason(), "after simt_wrong_outside: written behind a buffer of 20 bytes"));
 }
 
+/* A pointer that nothing has filled: the launch ends with an error, not the process. */
+static void wild(void) {
+    sums s;
+    open_with("gfx1100:1GiB", NULL);
+    make_sums(&s);
+    s.a.n = 0;
+    s.l.grid[0] = 1;
+    s.l.block = 64;
+    assert_int_equal(d->launch(d, 0, kernel("simt_wrong_write", 0x41), &s.l, stream, &e), OK);
+    assert_int_equal(d->stream_wait(d, 0, stream, &e), ERR_GPU_CALL);
+    assert_non_null(
+        strstr(standin_reason(), "kernel simt_wrong_write (wave 32), block (0, 0, 0) of 64 lanes: lane 37"));
+    assert_int_equal(d->alloc(d, 0, 16, &s.in, &e), ERR_GPU_CALL); /* it stays broken */
+}
+
 static void wrong_code(void) {
     gpu_module m;
     gpu_kernel k;
@@ -317,22 +332,26 @@ static void test_fault_hang(void **state) {
     ends_apart(call, (void *)(uintptr_t)fault_hang, SIGALRM);
 }
 
-/* AddressSanitizer sees the write itself, and ends the process. */
+/* AddressSanitizer sees the access itself, and ends the process. */
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/common_interface_defs.h>
 enum { DEATH_OUTSIDE = 42 };
 static void outside_dies(void) { _exit(DEATH_OUTSIDE); }
-static void test_outside(void **state) {
-    (void)state;
+static void expect_outside(void (*part)(void)) {
     __sanitizer_set_death_callback(outside_dies);
-    ends_apart(call, (void *)(uintptr_t)outside, W_EXITCODE(DEATH_OUTSIDE, 0));
+    ends_apart(call, (void *)(uintptr_t)part, W_EXITCODE(DEATH_OUTSIDE, 0));
 }
 #else
+static void expect_outside(void (*part)(void)) { ends_apart(call, (void *)(uintptr_t)part, 0); }
+#endif
 static void test_outside(void **state) {
     (void)state;
-    ends_apart(call, (void *)(uintptr_t)outside, 0);
+    expect_outside(outside);
 }
-#endif
+static void test_wild(void **state) {
+    (void)state;
+    expect_outside(wild);
+}
 
 int main(void) {
     const struct CMUnitTest tests[] = {
@@ -356,6 +375,7 @@ int main(void) {
         cmocka_unit_test(test_fault_hang),
         cmocka_unit_test(test_memory_is_counted),
         cmocka_unit_test(test_outside),
+        cmocka_unit_test(test_wild),
     };
     return cmocka_run_group_tests_name("standin", tests, NULL, NULL);
 }

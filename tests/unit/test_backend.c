@@ -89,6 +89,12 @@ static uint32_t host_work(backend *b, void (*fn)(void *, uint32_t, uint32_t), vo
     return 1;
 }
 
+static const backend_profile *profile(backend *b, uint32_t *n, bool reset) {
+    (void)b, (void)reset;
+    *n = 0;
+    return NULL;
+}
+
 static void describe(const backend *b, strbuf *out) {
     strbuf_puts(out, "test device on ");
     of(b)->inner->ops->describe(of(b)->inner, out);
@@ -114,6 +120,7 @@ static const backend_ops test_backend_ops = {
     .page_read = page_read,
     .page_write = page_write,
     .host_work = host_work,
+    .profile = profile,
     .describe = describe,
     .close = close_test,
 };

@@ -129,6 +129,52 @@ static void an_apu_has_two_memories(void **state) {
     gpu_list_close(&list);
 }
 
+/* Of both memories what is free counts. With a small VRAM newer kernels make the runtime tell the GTT as the device's own. */
+static void an_apus_room(void **state) {
+    (void)state;
+    static const struct {
+        unsigned gfx, vram, gtt, told, used; /* MiB; told: by the runtime, which has half of it free */
+        unsigned total, free, own;
+    } want[] = {{110500, 512, 16384, 512, 1024, 16896, 256 + 15360, 256},
+                {110501, 4096, 65536, 4096, 0, 69632, 2048 + 65536, 2048},
+                {110501, 2048, 63488, 2048, 70000, 65536, 1024, 1024},
+                {110501, 512, 32768, 32768, 500, 32768, 16384, 0}};
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        card c = strix_halo;
+        gpu_room room;
+        rig_clean();
+        c.gfx = want[i].gfx, c.vram_mib = want[i].vram, c.gtt_mib = want[i].gtt;
+        add_amd(&c);
+        rig_hip->device[0].mib = want[i].told;
+        rig_put("/sys/bus/pci/devices/0000:c5:00.0/mem_info_gtt_used", "%llu\n",
+                (unsigned long long)want[i].used << 20);
+        gpu_list_open(&list, rig_root);
+        assert_int_equal(gpu_device_room(&list.device[0], &room, &e), OK);
+        assert_int_equal(room.total >> 20, want[i].total);
+        assert_int_equal(room.free_bytes >> 20, want[i].free);
+        assert_int_equal(room.own_free >> 20, want[i].own);
+        gpu_list_close(&list);
+    }
+}
+
+/* The vendors' figures, in GB/s. */
+static void peak_bandwidth(void **state) {
+    (void)state;
+    static const struct {
+        gpu_facts f;
+        double gb;
+    } want[] = {{{.arch = "gfx1100", .memory_clock_mhz = 1249, .memory_bus_bits = 384}, 959},
+                {{.arch = "gfx1030", .memory_clock_mhz = 1000, .memory_bus_bits = 256}, 512},
+                {{.arch = "gfx906", .memory_clock_mhz = 1000, .memory_bus_bits = 4096}, 1024},
+                {{.arch = "gfx90a", .memory_clock_mhz = 1600, .memory_bus_bits = 4096}, 1638},
+                {{.arch = "gfx942", .memory_clock_mhz = 1300, .memory_bus_bits = 8192}, 5325},
+                {{.arch = "sm_90", .memory_clock_mhz = 3201, .memory_bus_bits = 6144}, 4917},
+                {{.arch = "gfx1151", .memory_clock_mhz = 1000, .memory_bus_bits = 256, .integrated = true}, 0},
+                {{.arch = "gfx1100"}, 0}};
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++)
+        assert_int_equal((int)(gpu_peak_bytes_per_s(&want[i].f) / 1e9 + 0.5), (int)want[i].gb);
+}
+
 /* lcpp 26432: a card spills 14.6 GB to GTT: of one with its own memory GTT is not counted. */
 static void a_card_has_one(void **state) {
     (void)state;
@@ -455,6 +501,8 @@ int main(void) {
         cmocka_unit_test_setup(the_card_before_the_igpu, set_up),
         cmocka_unit_test_setup(dedicated_before_large, set_up),
         cmocka_unit_test_setup(an_apu_has_two_memories, set_up),
+        cmocka_unit_test_setup(an_apus_room, set_up),
+        cmocka_unit_test_setup(peak_bandwidth, set_up),
         cmocka_unit_test_setup(a_card_has_one, set_up),
         cmocka_unit_test_setup(the_larger_one, set_up),
         cmocka_unit_test_setup(only_a_display, set_up),

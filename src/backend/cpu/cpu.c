@@ -1,7 +1,10 @@
 #include "backend/cpu/cpu.h"
 
 #include "backend/cpu/cpu_state.h"
+#include "backend/traffic.h"
+#include "base/clock.h"
 #include "base/mem.h"
+#include "graph/ops.h"
 
 #include <sched.h>
 #include <stdio.h>
@@ -92,6 +95,22 @@ static size_t kv_in_use(const cpu_backend *c, const step_input *in) {
     return (last + (size_t)1) * c->kv->page_bytes;
 }
 
+static void profile_add(cpu_backend *c, const node *n, int64_t ns) {
+    backend_profile *p = &c->profile[n->op];
+    if (n->op == OP_VIEW || op_is_input(n->op)) return;
+    p->launches++;
+    p->bytes += (uint64_t)traffic_of(n, c->in, c->kv);
+    p->seconds += (double)ns / 1e9;
+}
+
+static const backend_profile *profile_rows(backend *b, uint32_t *n, bool reset) {
+    cpu_backend *c = (cpu_backend *)b;
+    *n = c->profile ? OP_COUNT : 0;
+    for (uint32_t i = 0; c->profile && reset && i < OP_COUNT; i++)
+        c->profile[i] = (backend_profile){.name = graph_op_name((graph_op)i)};
+    return c->profile;
+}
+
 static status run(backend *b, const plan_segment *seg, const step_input *in, err *e) {
     (void)e;
     cpu_backend *c = (cpu_backend *)b;
@@ -99,7 +118,10 @@ static status run(backend *b, const plan_segment *seg, const step_input *in, err
     warm_reach(c->kv_warm, kv_in_use(c, in));
     for (uint32_t i = 0; i < seg->n; i++) {
         const node *n = c->p->order[seg->first + i];
-        if (n->rows != ROWS_OUT || in->n_out) cpu_run_node(c, n);
+        if (n->rows == ROWS_OUT && !in->n_out) continue;
+        int64_t t0 = c->profile ? clock_ns() : 0;
+        cpu_run_node(c, n);
+        if (c->profile) profile_add(c, n, clock_ns() - t0);
     }
     return OK;
 }
@@ -178,6 +200,7 @@ static void close_cpu(backend *b) {
     mem_unmap(c->scratch_block, c->scratch_bytes);
     mem_free(c->weight);
     mem_free(c->scratch);
+    mem_free(c->profile);
     mem_free(c);
 }
 
@@ -195,6 +218,7 @@ static const backend_ops cpu_backend_ops = {
     .page_read = page_read,
     .page_write = page_write,
     .host_work = host_work,
+    .profile = profile_rows,
     .describe = describe,
     .close = close_cpu,
 };
@@ -208,7 +232,11 @@ status cpu_backend_open(backend **out, const cpu_options *opt, err *e) {
     c->n_threads = opt->n_threads ? opt->n_threads : cpu_default_threads();
     cpu_ops_init(&c->ops, c->tier);
     c->scratch = mem_array(c->n_threads, sizeof *c->scratch);
-    status s = c->scratch ? pool_open(&c->pool, c->n_threads, e) : fail(e, ERR_NOMEM, "CPU backend");
+    if (opt->profile) c->profile = mem_array(OP_COUNT, sizeof *c->profile);
+    uint32_t n_rows;
+    if (c->profile) (void)profile_rows(&c->base, &n_rows, true);
+    bool whole = c->scratch && (c->profile || !opt->profile);
+    status s = whole ? pool_open(&c->pool, c->n_threads, e) : fail(e, ERR_NOMEM, "CPU backend");
     if (s)
         close_cpu(&c->base);
     else

@@ -9,6 +9,7 @@
 typedef struct {
     uint32_t n_threads; /* 0: physical cores this process may use */
     int tier;           /* a cpu_tier, or -1: the best this CPU has */
+    bool profile;       /* each op is timed */
 } cpu_options;
 
 MUST_CHECK status cpu_backend_open(backend **out, const cpu_options *opt, err *e);

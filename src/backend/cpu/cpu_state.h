@@ -52,7 +52,8 @@ typedef struct cpu_backend {
     uint8_t *gather;       /* expert inputs brought together, see cpu_moe.c */
     uint32_t *expert_rows; /* [max_tok * n_used] rows of the expert in hand */
 
-    const step_input *in; /* of the running step */
+    const step_input *in;     /* of the running step */
+    backend_profile *profile; /* [OP_COUNT]; NULL: none */
 } cpu_backend;
 
 cpu_value cpu_value_of(const cpu_backend *c, const node *n);

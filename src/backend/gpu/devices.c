@@ -76,11 +76,37 @@ static void find_memory(gpu_device *d, const char *root) {
 }
 
 static void describe(gpu_device *d, gpu_driver *driver, uint32_t index, const char *root) {
-    *d = (gpu_device){.driver = driver, .index = index};
+    *d = (gpu_device){.driver = driver, .root = root, .index = index};
     if (driver->facts(driver, index, &d->facts, &d->why_not)) return;
     find_memory(d, root);
     find_code(d);
     d->display_only = only_display(d);
+}
+
+status gpu_device_room(const gpu_device *d, gpu_room *out, err *e) {
+    uint64_t used = 0, gtt = d->gtt_total, vram = d->memory_total;
+    status s = d->driver->memory(d->driver, d->index, &out->free_bytes, &out->total, e);
+    out->own_free = out->free_bytes;
+    if (s || !d->facts.integrated || !gtt) return s;
+    if (out->total > vram + vram / 8) { /* the GTT is in these numbers */
+        out->own_free = 0;
+        return OK;
+    }
+    if (!sysfs_number(&used, d->root ? d->root : "", "/sys/bus/pci/devices/%s/mem_info_gtt_used", d->facts.pci))
+        used = 0;
+    out->free_bytes += used < gtt ? gtt - used : 0;
+    out->total += gtt;
+    return OK;
+}
+
+double gpu_peak_bytes_per_s(const gpu_facts *f) {
+    double per_clock = 16;
+    if (f->integrated) return 0;
+    if (!strncmp(f->arch, "gfx94", 5) || !strncmp(f->arch, "gfx95", 5))
+        per_clock = 4;
+    else if (!strncmp(f->arch, "gfx9", 4) || !strncmp(f->arch, "sm_", 3))
+        per_clock = 2;
+    return per_clock * 1e6 * f->memory_clock_mhz * f->memory_bus_bits / 8;
 }
 
 /* --- the list ------------------------------------------------------------------------------------------------------------ */
@@ -135,9 +161,9 @@ void gpu_list_open(gpu_list *l, const char *root) {
 void gpu_list_measure(gpu_list *l) {
     for (uint32_t i = 0; i < l->n; i++) {
         gpu_device *d = &l->device[i];
-        uint64_t total;
+        gpu_room room;
         if (d->why_not.code) continue;
-        (void)d->driver->memory(d->driver, d->index, &d->memory_free, &total, &d->why_not);
+        if (gpu_device_room(d, &room, &d->why_not) == OK) d->memory_free = room.free_bytes;
     }
 }
 

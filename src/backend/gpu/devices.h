@@ -8,6 +8,7 @@
 
 typedef struct {
     gpu_driver *driver; /* the list's */
+    const char *root;   /* where /sys is */
     uint32_t index;     /* in its driver */
     gpu_facts facts;
     const char *target;                            /* of the code that fits; NULL: none does */
@@ -34,6 +35,21 @@ void gpu_list_close(gpu_list *l);
  * or without "gpu:" before it. ERR_USAGE: none of these forms. Else the error says why there is none: the first cause. */
 MUST_CHECK status gpu_list_pick(const gpu_list *l, const char *want, uint32_t *out, err *e);
 bool gpu_want_is_valid(const char *want); /* has one of these forms */
+
+/* What of its memory is free now. An APU has two kinds, what the firmware set aside (VRAM) and what it may map of the host's
+ * (GTT): both count. Some kernels (6.10 and later, with a small VRAM) make the runtime tell the GTT as the device's memory, and
+ * put all of it there: then that is all there is. */
+typedef struct {
+    uint64_t free_bytes, total;
+    uint64_t own_free; /* of free_bytes: not the host's memory too; for a card all of it */
+} gpu_room;
+MUST_CHECK status gpu_device_room(const gpu_device *d, gpu_room *out, err *e);
+
+/* What its memory can move at most, bytes a second, from clock and width; 0: the runtime does not say enough. The clock that
+ * HIP tells is the memory's command clock: data goes twice a clock on HBM2 and as CUDA counts, four times on HBM3 (gfx94x,
+ * gfx95x), sixteen times on GDDR6 (RDNA cards); so the figures of the vendors' data sheets come out. Of an APU's LPDDR and DDR
+ * the clock alone does not tell. */
+double gpu_peak_bytes_per_s(const gpu_facts *f);
 
 /* A variable of the environment that hides devices from this platform's runtime; NULL: none is set. */
 const char *gpu_hidden_by(gpu_platform p);

@@ -1,6 +1,7 @@
 #include "backend/gpu/gpu.h"
 
 #include "backend/gpu/gpu_items.h"
+#include "backend/gpu/gpu_profile.h"
 #include "backend/gpu/gpu_sample.h"
 #include "base/mem.h"
 
@@ -85,15 +86,16 @@ enum { MARGIN_LEAST = 100 << 20 };
 
 /* The margin is for what the driver takes beside: code, queues, the fragments of its own allocator. */
 static status preflight(const gpu_backend *g, const backend_memory *m, err *e) {
-    uint64_t need = (uint64_t)m->weights_own + m->activations + m->kv + m->scratch, free_bytes, total;
+    uint64_t need = (uint64_t)m->weights_own + m->activations + m->kv + m->scratch;
+    gpu_room room;
     uint64_t margin = need / 10 > MARGIN_LEAST ? need / 10 : MARGIN_LEAST;
-    status s = gpu_backend_available(&g->base, &free_bytes, &total, e);
-    if (s || need + margin <= free_bytes) return s;
+    status s = gpu_device_room(g->device, &room, e);
+    if (s || need + margin <= room.free_bytes) return s;
     return fail(e, ERR_GPU_MEMORY,
                 "%s: %" PRIu64 " MiB are needed (weights %zu, KV cache %zu, activations %zu, scratch %zu) and %" PRIu64
                 " more as a margin; %" PRIu64 " of %" PRIu64 " MiB are free",
                 g->device->facts.name, need >> 20, m->weights_own >> 20, m->kv >> 20, m->activations >> 20,
-                m->scratch >> 20, margin >> 20, free_bytes >> 20, total >> 20);
+                m->scratch >> 20, margin >> 20, room.free_bytes >> 20, room.total >> 20);
 }
 
 /* --- load -------------------------------------------------------------------------------------------------------------- */
@@ -174,6 +176,7 @@ static status load(backend *b, const plan *p, uint32_t device, const kv_layout *
     if (!s) s = gpu_draws_open(g, e);
     if (!s) s = gpu_tensors_load(g, progress, ctx, e);
     if (!s) s = gpu_items_make(g, e);
+    if (!s) s = gpu_profile_open(g, e);
     if (!s) s = g->d->stream_wait(g->d, g->dev, g->stream, e);
     return s;
 }
@@ -183,6 +186,7 @@ static status load(backend *b, const plan *p, uint32_t device, const kv_layout *
 static status run(backend *b, const plan_segment *seg, const step_input *in, err *e) {
     gpu_backend *g = of(b);
     uint32_t number = (uint32_t)(seg - g->p->segment);
+    g->in = in;
     status s = number == g->first_segment ? gpu_step_begin(g, in, e) : OK;
     return s ? s : gpu_run_segment(g, number, e);
 }
@@ -192,7 +196,8 @@ static status wait_done(backend *b, err *e) {
     if (!g->pending) return OK;
     g->pending = false;
     g->count.syncs++;
-    return g->d->stream_wait(g->d, g->dev, g->stream, e);
+    status s = g->d->stream_wait(g->d, g->dev, g->stream, e);
+    return s ? s : gpu_profile_collect(g, e);
 }
 
 /* Through pinned memory, as many rows at a time as it holds. */
@@ -229,6 +234,43 @@ static status write_value(backend *b, const node *n, uint32_t n_rows, const void
     g->count.bytes_in += n_bytes;
     g->pending = true;
     return g->d->copy_in(g->d, g->dev, gpu_value_of(g, n).at, w->host, n_bytes, g->stream, e);
+}
+
+/* The streams of two devices wait for each other: b's memory is free when its own work so far is done, and the value is there
+ * when the other's is. */
+static status copy_between(gpu_backend *to, gpu_backend *from, const node *n, size_t n_bytes, err *e) {
+    gpu_driver *d = to->d;
+    gpu_addr at = gpu_value_of(to, n).at, source = gpu_value_of(from, n->in[0]).at;
+    status s = d->event_record(d, to->dev, to->mark, to->stream, e);
+    if (!s) s = d->stream_wait_event(d, from->dev, from->stream, to->mark, e);
+    if (!s) s = d->copy_peer(d, to->dev, at, from->dev, source, n_bytes, from->stream, e);
+    if (!s) s = d->event_record(d, from->dev, from->mark, from->stream, e);
+    if (!s) s = d->stream_wait_event(d, to->dev, to->stream, from->mark, e);
+    return s;
+}
+
+static status give_mark(gpu_backend *g, err *e) { return g->mark ? OK : g->d->event_open(g->d, g->dev, &g->mark, e); }
+
+static status take_value(backend *b, const node *n, uint32_t n_rows, backend *other, bool *taken, err *e) {
+    gpu_backend *g = of(b), *from = of(other);
+    size_t row = graph_row_bytes(n->dtype, n->width);
+    if (other->ops != b->ops || from->d != g->d || g->no_peers) return OK;
+    gpu_value v = gpu_value_of(from, n->in[0]);
+    if (v.array >= 0 || v.stride != row) return OK;
+    err why;
+    status s = give_mark(g, &why);
+    if (!s) s = give_mark(from, &why);
+    if (!s) s = copy_between(g, from, n, n_rows * row, &why);
+    if (s == ERR_GPU_PEER) {
+        snprintf(g->no_peers_why, sizeof g->no_peers_why, "%.150s", why.text);
+        g->no_peers = true;
+        return OK;
+    }
+    if (s && e) *e = why;
+    *taken = !s;
+    g->pending = from->pending = true;
+    g->count.copies_peer += !s;
+    return s;
 }
 
 static const void *peek(backend *b, const node *n, size_t *stride) {
@@ -304,7 +346,10 @@ static void close_gpu(backend *b) {
     gpu_backend *g = of(b);
     if (!g) return;
     if (g->stream) (void)!g->d->stream_wait(g->d, g->dev, g->stream, NULL);
+    if (g->mark) g->d->event_close(g->d, g->dev, g->mark);
+    if (g->stream) g->d->stream_close(g->d, g->dev, g->stream); /* the wait may fail: memory outlives what is queued */
     gpu_graphs_close(g);
+    gpu_profile_close(g);
     for (uint32_t i = 0; i < GPU_RESULTS; i++) close_window(g, &g->result[i]);
     for (uint32_t i = 0; i < g->n_incoming; i++) close_window(g, &g->incoming[i]);
     if (g->crossing) g->d->host_release(g->d, g->dev, g->crossing);
@@ -315,7 +360,6 @@ static void close_gpu(backend *b) {
     for (uint32_t i = 0; i < 3; i++)
         if (blocks[i]) g->d->release(g->d, g->dev, blocks[i]);
     gpu_modules_unload(g);
-    if (g->stream) g->d->stream_close(g->d, g->dev, g->stream);
     pool_close(g->pool);
     arena_free(&g->args);
     mem_free(g->item);
@@ -335,6 +379,7 @@ static const backend_ops gpu_backend_ops = {
     .wait = wait_done,
     .read = read_value,
     .write = write_value,
+    .take = take_value,
     .peek = peek,
     .page_copy = page_copy,
     .page_read = page_read,
@@ -342,6 +387,7 @@ static const backend_ops gpu_backend_ops = {
     .draw_begin = gpu_draw_begin,
     .draw_end = gpu_draw_end,
     .host_work = host_work,
+    .profile = gpu_profile_rows,
     .describe = describe,
     .close = close_gpu,
 };
@@ -360,9 +406,12 @@ status gpu_backend_open(backend **out, const gpu_options *opt, err *e) {
     g->d = device->driver;
     g->dev = device->index;
     g->n_threads = opt->n_threads ? opt->n_threads : 1;
-    g->graphs = !opt->no_graphs;
-    if (opt->no_graphs) snprintf(g->no_graphs_why, sizeof g->no_graphs_why, "asked for");
-    status s = pool_open(&g->pool, g->n_threads, e);
+    g->graphs = !opt->no_graphs && !opt->profile;
+    if (!g->graphs) snprintf(g->no_graphs_why, sizeof g->no_graphs_why, "asked for");
+    g->no_graphs_wanted = !g->graphs;
+    if (opt->profile) g->profile = gpu_profile_new();
+    status s = opt->profile && !g->profile ? fail(e, ERR_NOMEM, "the profiler") : OK;
+    if (!s) s = pool_open(&g->pool, g->n_threads, e);
     if (!s) s = g->d->stream_open(g->d, g->dev, &g->stream, e);
     if (s)
         close_gpu(&g->base);
@@ -374,10 +423,16 @@ status gpu_backend_open(backend **out, const gpu_options *opt, err *e) {
 gpu_counters gpu_backend_counters(const backend *b) { return ((const gpu_backend *)b)->count; }
 gpu_upload_stats gpu_backend_upload(const backend *b) { return ((const gpu_backend *)b)->upload; }
 
-/* An iGPU's memory is the part set aside for it and what it may map of the host's. */
-status gpu_backend_available(const backend *b, uint64_t *free_bytes, uint64_t *total, err *e) {
+const char *gpu_backend_no_graphs(const backend *b) {
     const gpu_backend *g = (const gpu_backend *)b;
-    status s = g->d->memory(g->d, g->dev, free_bytes, total, e);
-    if (!s && g->device->facts.integrated) *free_bytes += g->device->gtt_total, *total += g->device->gtt_total;
-    return s;
+    return g->graphs || g->no_graphs_wanted ? NULL : g->no_graphs_why;
+}
+
+const char *gpu_backend_no_peer(const backend *b) {
+    const gpu_backend *g = (const gpu_backend *)b;
+    return g->no_peers ? g->no_peers_why : NULL;
+}
+
+status gpu_backend_room(const backend *b, gpu_room *out, err *e) {
+    return gpu_device_room(((const gpu_backend *)b)->device, out, e);
 }

@@ -50,7 +50,7 @@ status gpu_item_add(gpu_backend *g, const gpu_item_spec *spec, gpu_item **out, e
         g->cap_items = cap;
     }
     gpu_item *i = &g->item[g->n_items];
-    *i = (gpu_item){.n = spec->n, .block = spec->block, .rows = spec->rows, .shape = spec->shape};
+    *i = (gpu_item){.part = spec->part, .n = spec->n, .block = spec->block, .rows = spec->rows, .shape = spec->shape};
     i->args_bytes = (uint32_t)spec->args_bytes;
     i->args = arena_take(&g->args, spec->args_bytes);
     if (!i->args) return fail(e, ERR_NOMEM, "launches of the GPU");

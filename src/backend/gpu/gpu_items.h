@@ -17,6 +17,7 @@ typedef struct {
     graph_rows rows;
     gpu_shape_fn shape;
     uint32_t param[5]; /* the shape function's */
+    gpu_part part;
 } gpu_item_spec;
 
 /* The item's pointer is good until the next is added. */

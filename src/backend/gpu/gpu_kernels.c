@@ -1,6 +1,6 @@
 /* The kernels of this device out of the binary: one module a file. Loading compiles PTX on NVIDIA, which takes a moment. */
 #include "backend/gpu/code.h"
-#include "backend/gpu/gpu_state.h"
+#include "backend/gpu/gpu_profile.h"
 #include "base/mem.h"
 
 #include <string.h>
@@ -33,6 +33,9 @@ void gpu_modules_unload(gpu_backend *g) {
 
 status gpu_kernel_of(gpu_backend *g, const char *name, gpu_kernel *out, err *e) {
     for (uint32_t i = 0; i < g->n_modules; i++)
-        if (g->d->kernel_find(g->d, g->dev, g->module[i], name, out, NULL) == OK) return OK;
+        if (g->d->kernel_find(g->d, g->dev, g->module[i], name, out, NULL) == OK) {
+            gpu_profile_name(g, *out, name);
+            return OK;
+        }
     return fail(e, ERR_UNSUPPORTED, "this build's code for %s has no kernel %s", g->device->target, name);
 }

@@ -222,6 +222,7 @@ static status add_lists(gpu_backend *g, const node *n, gpu_kernel tiles, err *e)
     gpu_item_spec spec = {.n = n, .kernel = "moe_lists", .block = MOE_BLOCK, .args = &a, .rows = n->rows};
     spec.args_bytes = sizeof a;
     spec.shape = shape_lists;
+    spec.part = GPU_PART_LISTS;
     spec.param[0] = a.n_expert;
     gpu_item *i;
     status s = gpu_item_add(g, &spec, &i, e);

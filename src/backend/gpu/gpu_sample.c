@@ -1,6 +1,7 @@
 #include "backend/gpu/gpu_sample.h"
 
 #include "backend/gpu/gpu_items.h"
+#include "backend/gpu/gpu_profile.h"
 #include "backend/gpu/sampler.h"
 #include "base/mem.h"
 
@@ -155,14 +156,19 @@ static status send_jobs(gpu_backend *g, gpu_draws *d, err *e) {
     return g->d->copy_in(g->d, g->dev, d->block, d->host, n_bytes, g->stream, e);
 }
 
+/* adjust reads a row and writes another, sums and collect read that one, pick the candidates at most. */
+static double draw_bytes(const gpu_draws *d, uint32_t kernel) {
+    static const double floats[N_KERNELS] = {8, 4, 4, 0};
+    return d->s.n_jobs * (floats[kernel] * d->s.n_vocab + sizeof(sample_answer));
+}
+
 static status launch_draws(gpu_backend *g, gpu_draws *d, err *e) {
     status s = OK;
     for (uint32_t i = 0; !s && i < N_KERNELS; i++) {
         if (i == 2 && !d->s.collects) continue;
         gpu_launch l = {.grid = {i == 3 ? 1 : d->args.n_blocks, d->s.n_jobs, 1}, .block = SAMPLE_BLOCK};
         l.args = &d->args, l.args_bytes = sizeof d->args;
-        g->count.launches++;
-        s = g->d->launch(g->d, g->dev, d->kernel[i], &l, g->stream, e);
+        s = gpu_profile_launch(g, d->kernel[i], &l, draw_bytes(d, i), e);
     }
     return s ? fail_in(e, s, "sampling: ") : OK;
 }

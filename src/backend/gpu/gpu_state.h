@@ -20,6 +20,7 @@
 #include "backend/gpu/upload.h"
 
 typedef struct gpu_backend gpu_backend;
+typedef struct gpu_profile gpu_profile;
 
 /* --- weights ----------------------------------------------------------------------------------------------------------- */
 
@@ -90,6 +91,14 @@ typedef struct {
 
 enum { GPU_MAX_FIXUPS = 8, GPU_FORMS = 3, GPU_RESULTS = 3 };
 
+typedef enum { /* what of its node's work an item does: attention has three, experts a list beside */
+               GPU_PART_WHOLE,
+               GPU_PART_SPLIT,
+               GPU_PART_MERGE,
+               GPU_PART_TILE,
+               GPU_PART_LISTS
+} gpu_part;
+
 typedef struct gpu_item gpu_item;
 struct gpu_item {
     gpu_kernel kernel, form[GPU_FORMS]; /* form: others that give the same bits; the shape function chooses */
@@ -104,7 +113,8 @@ struct gpu_item {
     uint32_t param[5];
     uint32_t n_fixups;
     gpu_fixup fixup[GPU_MAX_FIXUPS];
-    const node *n; /* for messages */
+    const node *n; /* for messages, and what it moves */
+    gpu_part part;
 };
 
 typedef struct {
@@ -176,8 +186,14 @@ struct gpu_backend {
     uint32_t n_captured;
     _Atomic bool graphs; /* others may ask for the backend's description: once false, the reason stands */
     char no_graphs_why[160];
+    bool no_graphs_wanted;
+    gpu_event mark;        /* in the stream, for another GPU that is to wait; NULL: not yet needed */
+    _Atomic bool no_peers; /* once true, the reason stands */
+    char no_peers_why[160];
     bool pending; /* something is queued that nobody has waited for */
     gpu_counters count;
+    gpu_profile *profile; /* NULL: none */
+    const step_input *in; /* of the running step */
 };
 
 typedef struct {

@@ -1,6 +1,7 @@
 /* Running a segment: its items one by one, or, for steps of few tokens, as one captured graph that is replayed for every step
  * like it: all addresses are constant, and what differs from step to step (tokens, positions, pages, work lists) stands in
  * device memory. A capture that fails is no error: the reason is noted once and launches go one by one from then on. */
+#include "backend/gpu/gpu_profile.h"
 #include "backend/gpu/gpu_sample.h"
 
 #include <stdio.h>
@@ -15,8 +16,7 @@ static status launch_item(gpu_backend *g, const gpu_item *i, uint32_t rows, err 
     }
     i->shape(g, i, &g->now, rows, &l, &kernel);
     if (!l.grid[0] || !l.grid[1] || !l.grid[2]) return OK;
-    g->count.launches++;
-    status s = g->d->launch(g->d, g->dev, kernel, &l, g->stream, e);
+    status s = gpu_profile_launch(g, kernel, &l, g->profile ? gpu_item_bytes(g, i) : 0, e);
     return s ? fail_in(e, s, "%s \"%s\" of layer %d: ", graph_op_name(i->n->op), i->n->label ? i->n->label : "",
                        i->n->layer)
              : OK;

@@ -173,8 +173,9 @@ status gpu_sampler_finish(const gpu_sampler *s, uint32_t job, const sample_answe
         return fail(e, ERR_RANGE, "position %llu: every token is banned", (unsigned long long)pos);
     if (*host) return OK;
     if (a->status != SAMPLE_OK || (uint32_t)a->id >= s->n_vocab)
-        return fail(e, ERR_INTERNAL, "position %llu: the GPU's sampler answered %u, token %d", (unsigned long long)pos,
-                    a->status, a->id);
+        return fail(e, ERR_GPU_WRONG,
+                    "position %llu: the GPU's sampler answered %u, token %d, which is no token of this model",
+                    (unsigned long long)pos, a->status, a->id);
     const double log_sum = rf_log(a->sum);
     out->id = a->id;
     out->logprob = logprob_of(a->logit, a->max, log_sum);

@@ -89,11 +89,11 @@ status gpu_upload_open(gpu_upload **out, gpu_driver *d, uint32_t dev, pool *work
 void gpu_upload_close(gpu_upload *u) {
     if (!u) return;
     if (u->stream) (void)!u->d->stream_wait(u->d, u->dev, u->stream, NULL);
+    if (u->stream) u->d->stream_close(u->d, u->dev, u->stream); /* the wait may fail: buffers outlive what is queued */
     for (uint32_t i = 0; i < UPLOAD_BUFFERS; i++) {
         if (u->buffer[i].done) u->d->event_close(u->d, u->dev, u->buffer[i].done);
         if (u->buffer[i].p) u->d->host_release(u->d, u->dev, u->buffer[i].p);
     }
-    if (u->stream) u->d->stream_close(u->d, u->dev, u->stream);
     for (uint32_t i = 0; u->scratch && i < pool_size(u->workers); i++) mem_free(u->scratch[i]);
     mem_free(u->scratch);
     mem_free(u);
