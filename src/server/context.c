@@ -16,7 +16,7 @@ struct call {
     bool (*work)(call *c); /* on a thread. false: `error` says why */
     json_t *reply;
     rf_error error;
-    fields f;          /* of a body: texts are borrowed from it */
+    fields f; /* of a body: texts are borrowed from it */
     bool has_body, one;
     strbuf text[N_CONTEXT_PARAMS]; /* of the query */
     rf_context_query query;
