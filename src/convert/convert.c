@@ -7,6 +7,7 @@
 #include "text/tokenizer.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -43,10 +44,9 @@ static status set_name(conversion *k, err *e) {
     if (k->opt->name) {
         k->name = mem_strndup(k->opt->name, strlen(k->opt->name));
     } else {
-        char *real = realpath(k->dir, NULL); /* the C library's own memory */
-        const char *path = real ? real : k->dir, *slash = strrchr(path, '/');
+        char real[PATH_MAX];
+        const char *path = realpath(k->dir, real) ? real : k->dir, *slash = strrchr(path, '/');
         k->name = mem_strndup(slash ? slash + 1 : path, strlen(slash ? slash + 1 : path));
-        (free)(real);
     }
     if (!k->name) return fail(e, ERR_NOMEM, "no memory for a name");
     return str_is_utf8(str_of(k->name))
