@@ -45,7 +45,7 @@ static status wake_index(rf_context *c, err *e) {
     s = context_model(c, conn, false, &m, e);
     store_read_end(c->store, conn);
     if (!s && m.id) index_kick(c->index, &m);
-    return s;
+    return s == ERR_STORE_DAMAGED ? OK : s; /* who asks for a vector is told; the rest can be read */
 }
 
 bool rf_context_open(rf_context **out, const char *path, const rf_context_options *opt, rf_error *e) {

@@ -382,6 +382,11 @@ static void flip_and_look(const char *good, size_t at, uint8_t mask, outcomes *n
     rf_error e = {0};
     rf_context *c;
     const unsigned before = files_like("damaged");
+    char log[200];
+    for (int i = 0; i < 2; i++) { /* what the one before could not write back is not this one's */
+        snprintf(log, sizeof log, "%s-%s", rig.db, i ? "shm" : "wal");
+        unlink(log);
+    }
     copy_file(good, rig.db);
     context_flip(rig.db, at, mask);
     rig.n_notices = 0;

@@ -315,7 +315,7 @@ static bool keep_line(void *user, const char *line, size_t n) {
 
 /* Without the ids, which another store gives anew. */
 static void compare_stores(rf_context *a, rf_context *b, int64_t shift) {
-    rf_messages *x, *y;
+    rf_messages *x = NULL, *y = NULL;
     rf_error e;
     assert_true(rf_context_list(a, NULL, &x, &e) && rf_context_list(b, NULL, &y, &e));
     assert_int_equal(x->n, y->n);
@@ -518,7 +518,7 @@ static void test_a_new_file_is_its_owners(void **state) {
 static void test_memory(void **state) {
     (void)state;
     rf_error e;
-    rf_context *a, *b;
+    rf_context *a = NULL, *b = NULL;
     assert_true(rf_context_open(&a, ":memory:", NULL, &e) && rf_context_open(&b, NULL, NULL, &e));
     context_add_text(a, NULL, "only here");
     rf_context_counts n;
