@@ -65,6 +65,23 @@ RF_API bool rf_token_piece(const rf_model *m, int32_t id, char **piece, size_t *
 RF_API uint32_t rf_model_n_vocab(const rf_model *m);
 RF_API uint32_t rf_model_n_embd(const rf_model *m); /* floats of an embedding */
 RF_API uint32_t rf_model_context_train(const rf_model *m);
+RF_API bool rf_model_generates(const rf_model *m); /* false: an encoder, which gives embeddings only */
+
+/* What a sequence's last hidden states become: their mean, the first token's, the last token's, or the scores that the
+ * model's rank head makes of one of them. */
+typedef enum {
+    RF_POOLING_MODEL = 0, /* what the file says; mean where it says nothing */
+    RF_POOLING_MEAN,
+    RF_POOLING_CLS,
+    RF_POOLING_LAST,
+    RF_POOLING_RANK
+} rf_pooling;
+RF_API rf_pooling rf_model_pooling(const rf_model *m); /* what RF_POOLING_MODEL means here */
+RF_API uint32_t rf_model_n_scores(const rf_model *m);  /* that RF_POOLING_RANK gives; 0: the model has no rank head */
+/* Ids of a (query, document) pair, as a rank model wants them: the file's own template "rerank", else BOS, query, EOS, SEP,
+ * document, EOS, of which those that the file adds. Control tokens in the two texts stay text. *ids: rf_free */
+RF_API bool rf_tokenize_pair(const rf_model *m, const char *query, size_t n_query, const char *text, size_t n_text,
+                             int32_t **ids, size_t *n_ids, rf_error *e);
 
 /* --- chat templates --------------------------------------------------------------------------------------------------- */
 typedef struct {
@@ -119,10 +136,10 @@ typedef struct {
     bool no_prefix_cache;     /* never use again what other requests computed */
     const char *kv_cache_dir; /* folder where pages of prompts are kept over restarts; NULL: none */
     uint64_t kv_cache_bytes;  /* most bytes there; 0: 4 GiB */
-    uint32_t ubatch;          /* tokens a step; 0: 512 */
+    uint32_t ubatch;          /* tokens a step; 0: 512. An encoder takes each prompt in one: its context at least */
     uint32_t logits_rows;     /* rows of logits a step can give; 0: parallel */
     uint32_t threads;         /* 0: physical cores this process may use */
-    const char *cache_type_k, *cache_type_v; /* "f16", "bf16", "f32", "q8_0", "q4_0"; NULL: f16 */
+    const char *cache_type_k, *cache_type_v; /* "f16", "bf16", "f32", "q8_0", "q4_0"; NULL: f16, of an encoder f32 */
     /* a GPU's numbers against the CPU's at load: "once" (NULL) for a model, device and build; "always"; "off" */
     const char *verify;
     bool profile;         /* kernels are timed: rf_engine_profile; steps take longer */
@@ -180,7 +197,8 @@ typedef struct {           /* start from rf_request_defaults() */
     bool ignore_eos;
     bool special_text;  /* show control tokens as text */
     bool logits;        /* report logits at every position of the prompt instead of generating */
-    bool embedding;     /* report the mean of the prompt's last hidden states instead of generating */
+    bool embedding;     /* report one row made of the prompt's last hidden states instead of generating */
+    rf_pooling pooling; /* of an embedding: how */
     bool no_cache;      /* compute the whole prompt, whatever is known of it */
     int64_t timeout_us; /* from start; past it the request fails with request.timeout. 0: none */
     uint32_t n_top;     /* alternatives reported with each token, 0 .. 64 */
@@ -218,7 +236,7 @@ typedef struct {
     /* LOGITS: row [n_vocab] of position pos */
     uint32_t pos, n_vocab;
     const float *row;
-    /* EMBEDDING: row [n_embd] */
+    /* EMBEDDING: row [n_embd], not normalised; of RF_POOLING_RANK the scores, n_embd is their number */
     uint32_t n_embd;
     /* FINISHED */
     rf_finish finish;
@@ -268,6 +286,175 @@ RF_API char *rf_engine_profile(rf_engine *g, bool reset);
 /* The KV cache's memory: JSON object {page_tokens, page_bytes, bytes, bytes_per_token, pages {total, used, cached, free},
  * tokens, allocator_bytes, page_table_bytes, fragmentation, efficiency}; rf_free. NULL: no memory. Any thread. */
 RF_API char *rf_engine_memory(const rf_engine *g);
+
+/* --- converting ------------------------------------------------------------------------------------------------------- */
+typedef struct {
+    uint64_t done, total; /* bytes of weights written */
+    const char *tensor;   /* the one being written; "" at first */
+    const char
+        *temporary; /* the file beside `out` that takes its name at the end: all there is to remove, should the */
+} rf_convert_state; /* process have to end at once */
+
+typedef struct {
+    const char *type; /* "f32", "f16", "bf16", "q8_0"; NULL: what most of the folder's weights are */
+    const char *name; /* general.name; NULL: the folder's name */
+    bool (*progress)(void *user, const rf_convert_state *s); /* false: stop, request.cancelled. NULL: none */
+    void *user;
+} rf_convert_options;
+
+/* Makes a GGUF file of a Hugging Face folder (config.json, *.safetensors, tokenizer.json or tokenizer.model), for the
+ * architectures that rf_model_open knows. Norms, biases and what is looked up by position stay F32, as llama.cpp's converter
+ * has it. Streams: memory does not grow with the weights. `out` is a new file or replaces a GGUF, at once and when all is on
+ * disk; what fails or is stopped leaves nothing. opt NULL: defaults. JSON object {architecture, name, type, tensors,
+ * parameters, bytes, tokens, tokenizer, pre_tokenizer, warnings: [what becomes other than the folder says]}; rf_free */
+RF_API char *rf_convert(const char *dir, const char *out, const rf_convert_options *opt, rf_error *e);
+/* --- the context store ------------------------------------------------------------------------------------------------ */
+/* Messages kept in one SQLite file, with their order, the edges between them and what they mean (embeddings). Rows are the
+ * truth: a message is acknowledged once it is on the disk; the search index beside the file (PATH-index) can always be built
+ * again. Several threads and several processes may use one file: any number of readers, one writer at a time (others wait,
+ * at most busy_ms, then context.busy, which may be tried again).
+ * Any thread may call any function of one rf_context at any time, but open and close. */
+typedef struct rf_context rf_context;
+
+typedef struct {       /* {0}: defaults */
+    rf_engine *engine; /* computes embeddings; borrowed, closed after the context. NULL: search is by words alone */
+    bool read_only;    /* context.read_only for whatever would write; the file must exist */
+    /* A text longer than the engine's context gets the vector of its beginning, instead of request.context_length; its words are
+     * all found */
+    bool cut_long;
+    bool no_index;    /* neither load nor build an index: every search is exact. For who asks once and goes */
+    uint32_t busy_ms; /* how long to wait for another process; 0: 5000 */
+    /* What was repaired, put aside or built again, one line each; from any thread. NULL: it is only logged */
+    void (*notice)(void *user, const char *line);
+    void *user;
+} rf_context_options;
+
+/* path NULL or ":memory:": in memory, gone with close. A file that does not exist is made, readable by its owner alone. A
+ * damaged file is renamed to PATH.damaged-N, with a notice, and a new one begun; the file of another program, or of a newer
+ * version of this one, is refused and left as it is. opt NULL: defaults. */
+RF_API bool rf_context_open(rf_context **out, const char *path, const rf_context_options *opt, rf_error *e);
+RF_API void rf_context_close(rf_context *c); /* after every other call returned; ends its background work */
+RF_API char *
+rf_context_default_path(void); /* rocmforge/context.db in XDG_DATA_HOME; rf_free. NULL: no home, no memory */
+
+typedef struct {
+    const char *name; /* "follows", or another of [A-Za-z0-9._-]{1,64} */
+    int64_t to;       /* id of a message */
+} rf_context_edge;
+
+typedef struct {
+    int64_t id;                   /* given by the store, ascending, never used again. Adding: not read */
+    int64_t seq;                  /* place in its conversation, from 1. Adding: not read */
+    int64_t time_us;              /* since 1970. Adding, 0: now */
+    const char *text;             /* UTF-8, 1 byte to 1 MiB; terminated when handed out */
+    size_t n_text;                /* bytes */
+    const char *role;             /* [A-Za-z0-9._-]{1,64}. Adding, NULL: "user" */
+    const char *conversation;     /* [A-Za-z0-9._-]{1,128}. Adding, NULL: "default" */
+    const char *metadata;         /* a JSON object, at most 64 KiB. Adding, NULL: {} */
+    const rf_context_edge *edges; /* to other messages; "follows" leads to the one before in its conversation */
+    size_t n_edges;
+} rf_message;
+
+typedef struct rf_messages {
+    rf_message *item; /* [n]; owned with all they point to */
+    size_t n;
+    int64_t total; /* messages that match, on this page or not */
+    bool more;     /* there are others behind the last: list them with `after` set to its id */
+} rf_messages;
+RF_API void rf_messages_free(rf_messages *m); /* NULL is fine */
+
+/* Adds n messages, all or none, each in the order given; ids (NULL: not wanted) receives [n]. With an engine each text is
+ * embedded first (one longer than the engine's context: request.context_length, nothing is added). Each message also gets
+ * the edge "follows" to the last one before it in its conversation. Edges given must lead to messages that exist. */
+RF_API bool rf_context_add(rf_context *c, const rf_message *m, size_t n, int64_t *ids, rf_error *e);
+/* The messages with these ids that exist, in that order. */
+RF_API bool rf_context_get(rf_context *c, const int64_t *ids, size_t n, rf_messages **out, rf_error *e);
+
+typedef struct {                     /* {0}: the first 100 of all */
+    const char *conversation, *role; /* NULL: any */
+    int64_t from_us, until_us;       /* from <= time < until; 0: open */
+    int64_t after;                   /* ids beyond this one; 0: from the beginning */
+    uint32_t limit;                  /* 1 .. 10000; 0: 100 */
+    bool newest_first;               /* descending ids; `after` then leads to smaller ones */
+} rf_context_filter;
+RF_API bool rf_context_list(rf_context *c, const rf_context_filter *f, rf_messages **out,
+                            rf_error *e); /* f NULL: {0} */
+
+/* Deletes the messages with these ids, all at once; *n_deleted (NULL: not wanted): how many existed. Rows, words, vectors and
+ * edges go; the one that followed a deleted one now follows the one before it. */
+RF_API bool rf_context_delete(rf_context *c, const int64_t *ids, size_t n, size_t *n_deleted, rf_error *e);
+/* Deletes a conversation, or everything (NULL). Their bytes are overwritten in the file. */
+RF_API bool rf_context_clear(rf_context *c, const char *conversation, size_t *n_deleted, rf_error *e);
+
+typedef enum {
+    RF_CONTEXT_AUTO =
+        0,             /* hybrid where there is an engine, words where there is none; vector for a query that is one */
+    RF_CONTEXT_VECTOR, /* nearest by cosine; usage.argument without an engine, unless the query is a vector */
+    RF_CONTEXT_WORDS,  /* full text: every word counts, the rarer the more (BM25); nothing in it is syntax */
+    RF_CONTEXT_HYBRID  /* both, merged by reciprocal rank (1 / (60 + rank), summed) */
+} rf_context_mode;
+
+typedef struct { /* start from {0} */
+    const char *text;
+    size_t n_text;
+    const float
+        *vector; /* instead of text: [n_vector], any length but zero; as many floats as the store's vectors have */
+    size_t n_vector;
+    rf_context_mode mode;
+    uint32_t k;      /* 1 .. 1000; 0: 5 */
+    uint32_t expand; /* also messages within so many edges, either way, of one found: 0 .. 16; at most 1000 in all */
+    const char *conversation, *role; /* filters, of what is found, not of what expansion adds; NULL: any */
+    int64_t from_us, until_us;       /* from <= time < until; 0: open */
+} rf_context_query;
+
+enum { RF_FOUND_VECTOR = 1, RF_FOUND_WORDS = 2, RF_FOUND_EDGE = 4 };
+
+typedef struct {
+    const rf_message *message; /* within the list's */
+    float similarity;          /* cosine, -1 .. 1, 1: identical; NAN where nothing says it (no vector, or no engine) */
+    double score;      /* what the order is by: similarity, minus BM25, or the sum of reciprocal ranks. Edge: 0 */
+    unsigned found_by; /* RF_FOUND_ bits */
+    int64_t near_id;   /* EDGE: the message found from which it was reached; else 0 */
+    uint32_t steps;    /* EDGE: over so many edges; else 0 */
+} rf_context_hit;
+
+typedef struct {
+    rf_context_hit *hit; /* [n]; best first, then those by edges, nearest first */
+    size_t n;
+    rf_messages *messages;  /* [n], in the same order */
+    rf_context_mode mode;   /* what was done: never AUTO */
+    bool exact;             /* vectors: every one was compared; false: by the index (approximate) */
+    int64_t total_messages; /* in the store */
+} rf_context_hits;
+RF_API bool rf_context_search(rf_context *c, const rf_context_query *q, rf_context_hits **out, rf_error *e);
+RF_API void rf_context_hits_free(rf_context_hits *h); /* NULL is fine */
+
+typedef struct {
+    int64_t n_messages, n_conversations, n_edges;
+    int64_t n_vectors;    /* of this engine's model, or, without an engine, of the newest model */
+    int64_t n_others;     /* of other models: kept, not searched */
+    int64_t n_unembedded; /* messages without a vector of this model; 0 without an engine */
+    uint32_t n_embd;      /* floats of a vector; 0: there is none */
+    /* "none" (no vectors), "small" (few enough: every search is exact), "ready", "building" (searches are exact meanwhile) */
+    const char *index;
+    int64_t n_indexed, n_index_deleted; /* rows in the index, and of those deleted since it was built */
+    int64_t file_bytes;                 /* of the database, without its write-ahead log; 0: in memory */
+} rf_context_counts;
+RF_API bool rf_context_stats(rf_context *c, rf_context_counts *out, rf_error *e);
+
+/* Embeds up to `most` messages that have no vector of this engine's model (they were added without it); *n_done: how many.
+ * Fewer than `most`: none is left. */
+RF_API bool rf_context_embed(rf_context *c, size_t most, size_t *n_done, rf_error *e);
+/* Waits until the index is not being built. */
+RF_API void rf_context_settle(rf_context *c);
+
+/* JSON lines: {"id","conversation","seq","role","time_us","text","metadata","edges":[{"name","to"}]}, ascending ids, one state
+ * of the store. write returns false to stop (then io.output_closed). */
+RF_API bool rf_context_export(rf_context *c, bool (*write)(void *user, const char *line, size_t n), void *user,
+                              rf_error *e);
+/* Adds lines of that form, all or none; only "text" is required, unknown keys are refused. "to" means the "id" of a line
+ * before it, and becomes that message's new id; other edges are refused. The error names the line. *n_added: how many. */
+RF_API bool rf_context_import(rf_context *c, const char *lines, size_t n, size_t *n_added, rf_error *e);
 
 /* --- this machine ----------------------------------------------------------------------------------------------------- */
 /* JSON array of {kind, name, ...}: the CPU; the GPUs, best first, with `usable` and for those that are not (or are not taken

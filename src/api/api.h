@@ -63,7 +63,8 @@ typedef struct {
     exec_options exec;
     sched_options sched;    /* disk is for the engine to set */
     kv_disk_options folder; /* dir NULL: none; a borrowed string. identity is for the engine to set */
-    uint32_t context, parallel, threads;
+    uint32_t context, parallel, threads, ubatch; /* ubatch: as asked for, exec.max_tok is what became of it */
+    bool whole;                                  /* an encoder: each prompt in one step */
     int tier;
     bool fixed_cache; /* its size was given, and does not follow from the context */
     bool may_shrink;  /* it may be smaller than asked for, where that does not fit */
@@ -85,8 +86,11 @@ typedef struct {
     api_downgrades down;
 } api_shape;
 
-enum { CONTEXT_DEFAULT_MOST = 8192 };
+enum { CONTEXT_DEFAULT_MOST = 8192, UBATCH_MOST = 16384 };
 uint32_t api_page_tokens(uint32_t context); /* the page size for this context */
+/* Pages of all contexts; an encoder needs no more than a step can hold, since every prompt is done after its step. */
+uint64_t api_cache_pages(const api_shape *s);
+void api_size_step(api_shape *s, uint32_t rows); /* exec.max_tok and max_out, for s->context */
 
 /* Checks the options against the model. ERR_RANGE, ERR_USAGE, ERR_UNSUPPORTED, ERR_CPU_TIER. */
 status api_shape_make(api_shape *s, const rf_model *m, const rf_engine_options *opt, err *e);
@@ -101,7 +105,7 @@ MUST_CHECK status api_backends_add_cpu(api_backends *b, const api_shape *s, err 
 /* s->exec with its placement, whose context is *b. */
 exec_options api_exec_options(const api_shape *s, api_backends *b);
 /* place.c: the options' --device and --placement; s->gpus, reason, why and what the strategy allows. */
-MUST_CHECK status api_choose_device(api_shape *s, const rf_engine_options *opt, err *e);
+MUST_CHECK status api_choose_device(api_shape *s, const rf_model *m, const rf_engine_options *opt, err *e);
 void api_use_cpu(api_shape *s);
 /* PLACEMENT_COST: who would run what by cost; devices with nothing to do are let go. Once; else nothing. */
 MUST_CHECK status api_place_by_cost(api_shape *s, const rf_model *m, err *e);
@@ -117,8 +121,11 @@ void api_note_moved(api_shape *s, const api_backends *b); /* DOWN_OP where nodes
 /* Bytes a second that this many threads read of a block of so many bytes, at least once and for `ms`. 0: failed. */
 double api_read_bandwidth(uint32_t threads, size_t block_bytes, uint32_t ms);
 
-status api_chat_of_model(rf_model *m, err *e);     /* fills m->chat */
-status api_check_graph(const rf_model *m, err *e); /* what the file's weights and hyperparameters cannot run as */
+/* embed.c: what a request's pooling means for this model; RANK: scores of the state that its head looks at. */
+sched_pooling api_pooling(const rf_model *m, rf_pooling p, bool *scores);
+status api_check_generates(const rf_model *m, err *e); /* ERR_EMBEDS_ONLY */
+status api_chat_of_model(rf_model *m, err *e);         /* fills m->chat */
+status api_check_graph(const rf_model *m, err *e);     /* what the file's weights and hyperparameters cannot run as */
 /* ERR_MEMORY_PLAN, ERR_GPU_MEMORY unless what this shape needs, and the margin, are available; a cache that may shrink is
  * shrunk first, with a warning. b: as api_backends_open gave them. */
 status api_fit_memory(api_shape *s, const rf_model *m, api_backends *b, err *e);
@@ -136,6 +143,9 @@ uint64_t api_available_bytes(void); /* what this process may still take: the sys
 
 /* Of caches that may be exchanged: a hash of all of the file and of the pages' shape. Reads the whole file. */
 void api_cache_identity(uint64_t out[2], const rf_model *m, const exec_options *x);
+
+void api_model_identity(uint64_t out[2], const rf_model *m); /* the same of the file alone */
+const rf_model *api_engine_model(const rf_engine *g);        /* borrowed */
 
 /* What was made from the file's bytes, or refused because of them, counts only if the file still is what was opened. */
 status api_if_unchanged(const gguf *file, status s, err *e); /* s, or ERR_FILE_CHANGED; file NULL: s */

@@ -27,7 +27,6 @@ const char *api_why_name(api_why why) {
 void api_down_note(api_downgrades *all, api_down id, status cause, const char *fmt, ...) {
     uint32_t i = 0;
     while (i < all->n && all->item[i].id != id) i++;
-    if (i == API_MAX_DOWNGRADES) return; /* there are fewer kinds in one engine */
     api_downgrade *d = &all->item[i];
     if (i == all->n) all->n++;
     d->id = id;

@@ -47,10 +47,8 @@ typedef struct {
     char text[400];
 } api_downgrade;
 
-enum { API_MAX_DOWNGRADES = 8 };
-
-typedef struct {
-    api_downgrade item[API_MAX_DOWNGRADES];
+typedef struct { /* one of a kind at most */
+    api_downgrade item[DOWN_COUNT];
     uint32_t n;
 } api_downgrades;
 

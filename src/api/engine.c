@@ -195,6 +195,7 @@ void rf_engine_close(rf_engine *g) {
     mem_free(g);
 }
 
+const rf_model *api_engine_model(const rf_engine *g) { return g->model; }
 uint32_t rf_engine_context(const rf_engine *g) { return g->shape.context; }
 
 /* Why it failed for good, or why every request fails for now: its file is not what it was. code OK: neither. */
@@ -346,6 +347,8 @@ rf_request_params rf_request_defaults(void) {
                                .repeat_last_n = p.repeat_last_n};
 }
 
+enum { MAX_TOP = 64 };
+
 static sched_params translate(const rf_request_params *p, rf_request *r) {
     sched_params q = {.prompt = p->tokens,
                       .n_prompt = p->n_tokens,
@@ -373,10 +376,15 @@ static sched_params translate(const rf_request_params *p, rf_request *r) {
     q.events = (sched_events){.token = on_token, .prompt = on_prompt, .finished = on_finished, .failed = on_failed};
     if (p->logits) q.events.logits = on_logits;
     if (p->embedding) q.events.embedding = on_embedding;
+    q.pooling = api_pooling(r->engine->model, p->pooling, &q.scores);
     return q;
 }
 
-enum { MAX_TOP = 64 };
+static status check_kind(const rf_model *m, const rf_request_params *p, err *e) {
+    if (p->n_top > MAX_TOP) return fail(e, ERR_RANGE, "n_top %u: give 0 to %d", p->n_top, MAX_TOP);
+    if ((unsigned)p->pooling > RF_POOLING_RANK) return fail(e, ERR_RANGE, "pooling %d is none", (int)p->pooling);
+    return p->embedding ? OK : api_check_generates(m, e);
+}
 
 bool rf_request_start(rf_request **out, rf_engine *g, const rf_request_params *p, rf_callback cb, void *user,
                       rf_error *e) {
@@ -384,7 +392,7 @@ bool rf_request_start(rf_request **out, rf_engine *g, const rf_request_params *p
     err why = {0};
     rf_request *r = mem_zalloc(sizeof *r);
     status s = r ? OK : fail(&why, ERR_NOMEM, "request");
-    if (!s && p->n_top > MAX_TOP) s = fail(&why, ERR_RANGE, "n_top %u: give 0 to %d", p->n_top, MAX_TOP);
+    if (!s) s = check_kind(g->model, p, &why);
     if (!s) {
         *r = (rf_request){.engine = g, .cb = cb, .user = user};
         sched_params q = translate(p, r);

@@ -53,3 +53,13 @@ void api_cache_identity(uint64_t out[2], const rf_model *m, const exec_options *
     out[0] = id.low64;
     out[1] = id.high64;
 }
+
+void api_model_identity(uint64_t out[2], const rf_model *m) {
+    XXH3_state_t h;
+    (void)XXH3_128bits_reset(&h);
+    add_header(&h, m->file);
+    add_tensors(&h, m->file);
+    XXH128_hash_t id = XXH3_128bits_digest(&h);
+    out[0] = id.low64;
+    out[1] = id.high64;
+}

@@ -74,6 +74,11 @@ static json_t *tokenizer_json(const tokenizer *t) {
                      ends);
 }
 
+static const char *pooling_name(model_pooling p) {
+    static const char *const names[] = {"mean", "mean", "cls", "last", "rank"}; /* mean where the file says nothing */
+    return names[p];
+}
+
 static json_t *model_json(const model_info *m) {
     const model_layer *l = &m->layer[0];
     json_t *v = json_pack("{ss so so ss sI sI si si si si si si si si}", "architecture", m->arch_name, "name",
@@ -87,6 +92,9 @@ static json_t *model_json(const model_info *m) {
         api_set(&v, "n_expert_used", json_integer(m->n_expert_used));
     }
     if (m->window && v) api_set(&v, "sliding_window", json_integer(m->window));
+    if (m->encoder && v) api_set(&v, "encoder", json_true());
+    if (v && (m->encoder || m->pooling)) api_set(&v, "pooling", json_string(pooling_name(m->pooling)));
+    if (m->n_scores && v) api_set(&v, "n_scores", json_integer(m->n_scores));
     if (v) api_set(&v, "rope_base", json_real((double)m->rope.base));
     if (v) api_set(&v, "rope_scaling", json_string(m->rope.scaling));
     if (v) api_set(&v, "tied_output", json_boolean(m->tied_output));

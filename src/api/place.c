@@ -62,8 +62,16 @@ static status take_gpu(api_shape *s, const char *want, err *e) {
     return rc;
 }
 
+/* Attention that looks ahead is built for the CPU only, and an encoder has it in every layer. */
+static status keep_to_cpu(api_shape *s, const rf_model *m) {
+    api_use_cpu(s);
+    because(s, WHY_CPU_FALLBACK, "%s is an encoder, whose attention GPUs have no kernel for", m->info.arch_name);
+    api_down_note(&s->down, DOWN_OP, ERR_UNSUPPORTED, "%s", s->reason);
+    return OK;
+}
+
 /* auto: the best GPU, else the CPU and why. What is asked for by name is taken, or refused with the reason. */
-status api_choose_device(api_shape *s, const rf_engine_options *opt, err *e) {
+status api_choose_device(api_shape *s, const rf_model *m, const rf_engine_options *opt, err *e) {
     const char *device = opt->device ? opt->device : "auto";
     err why;
     status rc = read_placement(s, opt, e);
@@ -74,7 +82,11 @@ status api_choose_device(api_shape *s, const rf_engine_options *opt, err *e) {
         return fail(e, ERR_USAGE, "--device %s: give auto, cpu, gpu, hip, cuda, gpu:N, a GPU's UUID or PCI address",
                     device);
     if (s->placement == PLACEMENT_CPU) return OK;
+    if (m->info.encoder && !s->may_move)
+        return fail(e, ERR_UNSUPPORTED, "--device %s: %s is an encoder: GPUs have no attention that looks ahead",
+                    device, m->info.arch_name);
     rc = take_gpu(s, s->automatic ? "gpu" : device, &why);
+    if (!rc && m->info.encoder) return keep_to_cpu(s, m);
     if (!s->automatic || rc == ERR_NOMEM) return rc ? fail(e, rc, "--device %s: %s", device, why.text) : OK;
     if (!rc) {
         because(s, WHY_GPU_AVAILABLE, "the best of %u GPU%s", s->gpus->n, s->gpus->n == 1 ? "" : "s");

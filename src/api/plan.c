@@ -126,10 +126,12 @@ static uint32_t least_pages(const api_shape *s) {
 
 /* The shape with another context: its cache grows along, but for one whose size was given. */
 static bool with_context(api_shape *t, const api_shape *s, uint32_t context) {
+    if (s->whole && context > UBATCH_MOST) return false;
     *t = *s;
     t->context = context;
     if (!s->fixed_cache) t->exec.page_tokens = api_page_tokens(context);
-    uint64_t n = (uint64_t)least_pages(t) * (s->may_shrink ? 1 : s->parallel);
+    if (s->whole) api_size_step(t, t->exec.max_out);
+    uint64_t n = s->may_shrink ? least_pages(t) : api_cache_pages(t);
     if (s->fixed_cache && !s->may_shrink) n = s->exec.n_pages;
     if (n > UINT32_MAX || n < least_pages(t)) return false;
     t->exec.n_pages = (uint32_t)n;

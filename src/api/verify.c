@@ -48,10 +48,11 @@ static status open_reference(exec **out, const rf_model *m, const api_shape *s, 
     backend *const all[] = {b};
     backend_memory need;
     if (!rc) rc = exec_measure(m->file, &x, all, 1, &need, e);
+    uint64_t left = s->host_bytes ? s->host_bytes : api_available_bytes();
     size_t bytes = rc ? 0 : need.weights_own + need.weights_mapped + need.activations + need.kv + need.scratch;
-    if (!rc && bytes > api_available_bytes())
+    if (!rc && bytes > left)
         rc = fail(e, ERR_MEMORY_PLAN, "the CPU needs %zu MiB for this once, %llu MiB are available", bytes >> 20,
-                  (unsigned long long)api_available_bytes() >> 20);
+                  (unsigned long long)left >> 20);
     if (rc) {
         if (b) b->ops->close(b);
         return rc;

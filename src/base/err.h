@@ -31,8 +31,18 @@
     X(ERR_TOKENIZER, "model.tokenizer", "Model", 400, false, \
       "the vocabulary is missing, inconsistent or of an unknown kind") \
     X(ERR_PRETOKENIZER, "model.pre_tokenizer", "Model", 400, false, "a pre-tokenizer name that is not built in") \
+    X(ERR_CONVERT_WEIGHTS, "convert.safetensors", "Model", 400, false, \
+      "a safetensors file, or the index over several, is malformed, incomplete or contradicts itself") \
+    X(ERR_CONVERT_CONFIG, "convert.config", "Model", 400, false, \
+      "a JSON file of a Hugging Face folder is missing, malformed, or asks for what is not built in") \
+    X(ERR_CONVERT_TOKENIZER, "convert.tokenizer", "Model", 400, false, \
+      "a folder's tokenizer is missing, malformed or of a kind that is not built in") \
+    X(ERR_CONVERT_TENSOR, "convert.tensor", "Model", 400, false, \
+      "a folder's weight has no place in its architecture, or cannot be written as asked") \
     X(ERR_NUMBERS, "model.not_finite", "Model", 500, false, \
       "the model's numbers are not finite (NaN or infinity): refused, not sampled") \
+    X(ERR_EMBEDS_ONLY, "model.embeds_only", "User", 400, false, \
+      "the model is an encoder: it gives embeddings, it generates no text") \
     X(ERR_GRAPH, "internal.graph", "Internal", 500, false, "a computation graph failed its own checks") \
     X(ERR_INTERNAL, "internal.bug", "Internal", 500, false, "a state the program should never reach") \
     X(ERR_UNSUPPORTED, "backend.unsupported", "Backend", 400, false, "this device or build cannot do what was asked") \
@@ -88,6 +98,14 @@
     X(ERR_REMOTE_BROKEN, "remote.broken", "Recoverable", 503, true, \
       "a connection broke before the answer was whole; what came is printed") \
     X(ERR_REMOTE_REPLY, "remote.reply", "Backend", 502, false, "a server's reply is not of the form it should be") \
+    X(ERR_STORE_BUSY, "context.busy", "Recoverable", 503, true, "another process held the context store for too long") \
+    X(ERR_STORE_FOREIGN, "context.foreign", "User", 400, false, \
+      "a file that is no context store, or that of a newer version; it is left as it is") \
+    X(ERR_STORE_DAMAGED, "context.damaged", "Backend", 500, false, \
+      "a part of the context store cannot be what was written; nothing of it is believed") \
+    X(ERR_STORE_FULL, "context.full", "Recoverable", 503, true, \
+      "no space is left for the context store; nothing was kept") \
+    X(ERR_STORE_READ_ONLY, "context.read_only", "User", 400, false, "the context store may not be written") \
     X(ERR_CANCELLED, "request.cancelled", "User", 400, false, "the request was cancelled") \
     X(ERR_OUTPUT_CLOSED, "io.output_closed", "User", 400, false, "standard output was closed by its reader")
 

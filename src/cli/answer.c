@@ -21,6 +21,7 @@ void answer_free(answer *w) {
     strbuf_free(&w->thinking);
     json_decref(w->tokens);
     json_decref(w->logprobs);
+    json_decref(w->recall);
     json_decref(w->info);
     json_decref(w->warnings);
     *w = (answer){0};
@@ -196,6 +197,7 @@ static int print_json(const answer *w) {
     put_json(v, "cached_tokens", json_integer(w->n_cached));
     if (w->thinking.n) put_json(v, "reasoning_content", json_text(w->thinking.p, w->thinking.n));
     put_json(v, "logprobs", json_incref(w->logprobs));
+    put_json(v, "context", json_incref(w->recall));
     return cli_print_json(v);
 }
 

@@ -33,6 +33,7 @@ typedef struct {
     rf_finish finish;
     uint32_t n_prompt, n_cached, n_predicted, context; /* context 0: not known */
     int64_t prompt_us, predicted_us;
+    json_t *recall;        /* what was recalled and kept; NULL: nothing was to be */
     uint32_t n_host_drawn; /* and why, static */
     const char *host_drawn_why;
     json_t *info, *warnings; /* of the engine: device, load_ms; strings. NULL: not known */

@@ -27,9 +27,12 @@ enum { /* commands, as bits */
        CMD_CANCEL = 1 << 14,
        CMD_DOCTOR = 1 << 15,
        CMD_VERIFY = 1 << 16,
+       CMD_EMBED = 1 << 17,
+       CMD_CONVERT = 1 << 19,
+       CMD_CONTEXT = 1 << 20, /* its model may be left out */
        CMD_MODEL = CMD_GENERATE | CMD_CHAT | CMD_LOGITS | CMD_TOKENIZE | CMD_DETOKENIZE | CMD_INSPECT | CMD_PLAN |
-                   CMD_BENCH | CMD_SERVE | CMD_VERIFY,
-       CMD_ENGINE = CMD_GENERATE | CMD_CHAT | CMD_LOGITS | CMD_PLAN | CMD_BENCH | CMD_SERVE | CMD_VERIFY,
+                   CMD_BENCH | CMD_SERVE | CMD_VERIFY | CMD_EMBED,
+       CMD_ENGINE = CMD_GENERATE | CMD_CHAT | CMD_LOGITS | CMD_PLAN | CMD_BENCH | CMD_SERVE | CMD_VERIFY | CMD_EMBED,
        CMD_SAMPLED = CMD_GENERATE | CMD_CHAT,             /* they draw tokens */
        CMD_REMOTE = CMD_SAMPLED | CMD_STATUS | CMD_CANCEL /* they can speak to a server */
 };
@@ -43,16 +46,23 @@ typedef struct {
 
 typedef struct {
     unsigned command;
-    const char *operand; /* what stood without a dash: the model, a shell's name, a request's id */
+    const char *operand; /* what stood without a dash: the model, a shell's name, a request's id, convert's folder */
+    const char *second;  /* and behind it: convert's file */
+    const char *context_db, *conversation, *role, *metadata_json, *mode, *since, *until; /* context; serve, chat */
+    int64_t k, expand, limit, after;
+    bool newest;
     const char *model, *prompt, *file, *output, *tokens, *tokens_file, *device, *cache_k, *cache_v, *format;
     const char *gpu_layers, *split_mode, *tensor_split, *main_gpu, *verify, *placement;
+    const char *pooling, *context_model;
     const char *log_level, *log_format, *log_file;
+    const char *convert_type, *model_name;
     const char *bench_p, *bench_n, *bench_d, *bench_t; /* lists */
     int64_t max_tokens, context, batch, ubatch, threads, parallel, seed, repeats;
     double temperature, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
     int64_t top_k, repeat_last_n, top_logprobs;
     bool json, help, no_bos, no_parse_special, pieces, tensors, graph, metadata, ignore_eos, special, stream, quiet;
-    bool log_content, no_history, profile;
+    bool log_content, no_history, profile, normalize, no_normalize, truncate;
+    int64_t dimensions, recall, recall_tokens;
     const char *stop[ARGS_MAX_LIST];
     uint32_t n_stop;
     rf_logit_bias bias[ARGS_MAX_LIST];

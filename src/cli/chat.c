@@ -58,7 +58,7 @@ static void ask_here(chat *c, json_t *messages, answer *w) {
     size_t n = 0;
     rf_request_params p = answer_params(&c->a);
     p.seed += c->n_regen;
-    if (!prompt_ids(c, messages, w, &ids, &n, &e)) {
+    if (!chat_recall(c, messages, &e) || !prompt_ids(c, messages, w, &ids, &n, &e)) {
         answer_fail(w, &e);
     } else {
         p.tokens = ids;
@@ -118,8 +118,10 @@ static int turn(chat *c) {
         ask_there(c, messages, &w);
     else
         ask_here(c, messages, &w);
+    const int kept = chat_keep(c, messages, &w);
     json_decref(messages);
     int rc = answer_finish(&w);
+    if (!rc) rc = kept;
     keep_answer(c, &w);
     if (w.deaf) rc = EXIT_FAILED, c->deaf = true;
     answer_free(&w);
@@ -262,6 +264,7 @@ static int open_engine(chat *c) {
                          c->a.model);
     if (!rc) rc = cli_open_engine(&c->g, c->m, &opt, &c->a);
     if (!rc) c->n_context = rf_engine_context(c->g);
+    if (!rc) rc = chat_open_store(c);
     return rc;
 }
 
@@ -286,6 +289,8 @@ int cmd_chat(const args *a) {
         rc = converse(&c);
     line_close(c.lines);
     remote_close(c.server);
+    cli_store_close(&c.store);
+    recall_free(&c.recalled);
     rf_engine_close(c.g);
     rf_model_close(c.m);
     talk_close(&c.talk);

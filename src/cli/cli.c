@@ -201,8 +201,16 @@ void cli_start(void) {
 
 /* --- model and engine ------------------------------------------------------------------------------------------------- */
 int cli_open_model(rf_model **m, const args *a) {
+    const unsigned text = CMD_SAMPLED | CMD_LOGITS | CMD_BENCH;
     rf_error e;
-    return rf_model_open(m, a->model, &e) ? 0 : cli_fail(&e);
+    if (!rf_model_open(m, a->model, &e)) return cli_fail(&e);
+    if (!(a->command & text) || rf_model_generates(*m)) return 0;
+    e = (rf_error){.code = "model.embeds_only"};
+    snprintf(e.message, sizeof e.message, "%.400s: the model is an encoder: it gives embeddings, it generates no text",
+             a->model);
+    rf_model_close(*m);
+    *m = NULL;
+    return cli_fail(&e);
 }
 
 enum { UBATCH_DEFAULT = 512 };

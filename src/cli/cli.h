@@ -56,13 +56,16 @@ int cmd_inspect(const args *a);
 int cmd_plan(const args *a);
 int cmd_verify(const args *a);
 int cmd_bench(const args *a);
+int cmd_convert(const args *a);
 int cmd_devices(const args *a);
 int cmd_doctor(const args *a);
 int cmd_completion(const args *a);
 int cmd_chat(const args *a);
 int cmd_status(const args *a);
 int cmd_cancel(const args *a);
+int cmd_context(const args *a);
 int cmd_serve(const args *a);
+int cmd_embed(const args *a);
 
 typedef struct {
     const char *name;

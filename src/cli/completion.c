@@ -97,6 +97,7 @@ static void zsh(void) {
         printf("    %s)\n        shift words\n        (( CURRENT-- ))\n        _arguments", c->name);
         args_each(c->bit, zsh_option, NULL);
         if (c->bit & CMD_MODEL) printf(" \\\n            '1:model:_files -g \"*.gguf\"'");
+        if (c->bit == CMD_CONVERT) printf(" \\\n            '1:folder:_files -/' '2:file:_files -g \"*.gguf\"'");
         if (c->bit == CMD_COMPLETION) printf(" \\\n            '1:shell:(bash zsh fish)'");
         printf(" ;;\n");
     }

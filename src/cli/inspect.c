@@ -48,9 +48,12 @@ static void print_model(json_t *v) {
         int_of(m, "head_dim"));
     if (json_object_get(m, "n_expert"))
         row("experts", "%lld, %lld used", int_of(m, "n_expert"), int_of(m, "n_expert_used"));
+    if (json_object_get(m, "pooling"))
+        row("embeddings", "%spooling %s", json_object_get(m, "encoder") ? "an encoder, " : "", text_of(m, "pooling"));
     row("context", "%lld tokens trained", int_of(m, "context_train"));
-    row("vocabulary", "%lld tokens, %s, pre-tokenizer %s", int_of(m, "n_vocab"), text_of(t, "model"),
-        text_of(t, "pre"));
+    bool bpe = strcmp(text_of(t, "model"), "gpt2") == 0; /* no other kind has pre-tokenizers to choose from */
+    row("vocabulary", "%lld tokens, %s%s%s", int_of(m, "n_vocab"), text_of(t, "model"), bpe ? ", pre-tokenizer " : "",
+        bpe ? text_of(t, "pre") : "");
     row("chat template", "%s", json_is_true(json_object_get(m, "has_chat_template")) ? "yes" : "none in the file");
     const char *type;
     json_t *n;

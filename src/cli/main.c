@@ -14,6 +14,7 @@ const cli_command cli_commands[] = {
     {"render", CMD_RENDER, cmd_render, "render [MODEL] [--template FILE] < REQUEST",
      "a chat request, JSON on standard input, to the prompt"},
     {"logits", CMD_LOGITS, cmd_logits, "logits MODEL --tokens IDS -o FILE", "logits at every position, as NPY"},
+    {"embed", CMD_EMBED, cmd_embed, "embed MODEL [-p TEXT | < TEXTS] [options]", "texts to vectors, one a line"},
     {"inspect", CMD_INSPECT, cmd_inspect, "inspect FILE", "what a model file holds"},
     {"plan", CMD_PLAN, cmd_plan, "plan FILE [-c N]", "memory a model needs, from its header alone"},
     {"bench", CMD_BENCH, cmd_bench, "bench MODEL [-p 512] [-n 128]", "tokens per second, as a table"},
@@ -21,8 +22,12 @@ const cli_command cli_commands[] = {
     {"doctor", CMD_DOCTOR, cmd_doctor, "doctor", "what is wrong with this machine, and how to mend it"},
     {"verify", CMD_VERIFY, cmd_verify, "verify MODEL [--device gpu]",
      "whether a device computes this model as the CPU does"},
+    {"convert", CMD_CONVERT, cmd_convert, "convert DIR OUT [--type f32|f16|bf16|q8_0]",
+     "a Hugging Face folder (safetensors) to a GGUF file"},
     {"status", CMD_STATUS, cmd_status, "status ID [--host URL]", "what became of a request of a running server"},
     {"cancel", CMD_CANCEL, cmd_cancel, "cancel ID [--host URL]", "end a request of a running server"},
+    {"context", CMD_CONTEXT, cmd_context, "context add [TEXT]|search QUERY|list|clear|import [FILE]|export [options]",
+     "messages kept and found again"},
     {"completion", CMD_COMPLETION, cmd_completion, "completion bash|zsh|fish", "a completion script for your shell"},
     {0},
 };
@@ -52,7 +57,7 @@ static const cli_command *find_command(const char *name) {
     return NULL;
 }
 
-static const char *const planned[] = {"perplexity", "embed", "models", "quantize", "verify", "context", "convert"};
+static const char *const planned[] = {"perplexity", "models", "quantize"};
 
 static int unknown(const char *name) {
     for (size_t i = 0; i < sizeof planned / sizeof *planned; i++)

@@ -1,6 +1,7 @@
 /* rocmforge serve: a model behind HTTP, until SIGTERM or Ctrl-C. */
-#include "cli/cli.h"
+#include "cli/store.h"
 #include "server/server.h"
+#include "server/vector.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -111,6 +112,8 @@ static int read_options(setup *s, const args *a) {
     if (a->drain_seconds >= 0) o->drain_seconds = (uint32_t)a->drain_seconds;
     o->timeout_us = (int64_t)(a->timeout * 1e6);
     o->strict_model = a->strict_model;
+    if (!rc && a->pooling && !vector_read_pooling(a->pooling, &o->pooling))
+        rc = cli_usage("usage.range", "--pooling %.80s: give model, mean, cls, last or rank", a->pooling);
     o->slots = !a->no_slots;
     if (a->trace_sample >= 0) o->trace_sample = a->trace_sample;
     if (a->max_traces >= 0) o->trace_most = (uint32_t)a->max_traces;
@@ -160,17 +163,23 @@ static void on_ready(void *user, const char *address) {
 }
 
 static int serve(const args *a, setup *s) {
+    cli_store kept = {0};
     rf_model *m = NULL;
     rf_engine *g = NULL;
     rf_error e;
     int rc = cli_open_model(&m, a);
     rf_engine_options opt = engine_options(a);
+    if (!rc && s->opt.pooling == RF_POOLING_RANK && !rf_model_n_scores(m))
+        rc = cli_usage("usage.argument", "this model has no rank head: --pooling rank needs one");
     if (!rc) rc = cli_open_engine(&g, m, &opt, a);
     if (!rc && !a->quiet) {
         note_engine(g);
         cli_note("connections: at most %u", server_raise_files(s->opt.max_connections));
     }
+    if (!rc) rc = cli_store_open(&kept, a, m, g);
+    s->opt.context = kept.c;
     if (!rc && !server_run(&s->opt, m, g, on_ready, s, &e)) rc = cli_fail(&e);
+    cli_store_close(&kept);
     rf_engine_close(g);
     rf_model_close(m);
     return rc;

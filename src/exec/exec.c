@@ -16,8 +16,8 @@ struct exec {
     backend **backends;
     uint32_t n_backends;
     uint32_t max_tok, max_out;
-    float *logits, *hidden; /* where a result's backend is no host memory; else NULL and the value is peeked */
-    float *copied;          /* for copies between backends: the largest crossing value */
+    float *logits, *hidden, *scores; /* where a result's backend is no host memory; else NULL and the value is peeked */
+    float *copied;                   /* for copies between backends: the largest crossing value */
     const uint32_t **page_table;
     uint32_t n_seq_max;
     sample_scratch **sampler; /* [n_samplers]: one for each thread of the result's backend */
@@ -27,8 +27,8 @@ struct exec {
     uint8_t *row_drawn;  /* [max_out] rows whose token stands in its place already */
     uint32_t n_draws;
     err draw_failed; /* of a sequence that has none of its own */
-    const float *last_logits, *last_hidden;
-    size_t logits_stride, hidden_stride; /* floats */
+    const float *last_logits, *last_hidden, *last_scores;
+    size_t logits_stride, hidden_stride, scores_stride; /* floats */
 };
 
 typedef struct {
@@ -75,14 +75,14 @@ static status prepare(exec *x, const gguf *file, const exec_options *opt, err *e
     if (!s) s = plan_place(&x->g, dev, x->n_backends, &po, e);
     if (!s) s = plan_make(&x->p, &x->g, x->n_backends, &po, e);
     if (s) return s;
-    x->kv = (kv_layout){.n_layers = x->model.n_layer,
+    x->kv = (kv_layout){.n_layers = x->model.n_kv_layers,
                         .page_tokens = opt->page_tokens,
                         .n_pages = opt->n_pages,
                         .type_k = opt->type_k,
                         .type_v = opt->type_v};
-    x->kv.layer = mem_array(x->model.n_layer, sizeof *x->kv.layer);
+    x->kv.layer = mem_array(x->model.n_kv_layers, sizeof *x->kv.layer);
     if (!x->kv.layer) return fail(e, ERR_NOMEM, "KV layout");
-    for (uint32_t i = 0; i < x->model.n_layer; i++) {
+    for (uint32_t i = 0; i < x->model.n_kv_layers; i++) {
         const model_layer *l = &x->model.layer[i];
         x->kv.layer[i] = (kv_layer){.n_kv_head = l->n_kv_head, .d_k = l->d_k, .d_v = l->d_v};
     }
@@ -126,6 +126,7 @@ static status reserve(exec *x, err *e) {
     x->row_drawn = mem_array(x->max_out, sizeof *x->row_drawn);
     if (crossing) x->copied = mem_alloc(crossing);
     bool rows = reserve_rows(x, x->g.result, &x->logits) && (!x->g.hidden || reserve_rows(x, x->g.hidden, &x->hidden));
+    rows = rows && (!x->g.scores || reserve_rows(x, x->g.scores, &x->scores));
     rows = rows && reserve_samplers(x) && x->first_out && x->draw && x->row_drawn;
     return rows && x->page_table && (!crossing || x->copied) ? OK : fail(e, ERR_NOMEM, "executor");
 }
@@ -172,6 +173,7 @@ void exec_close(exec *x) {
     mem_free(x->copied);
     mem_free(x->logits);
     mem_free(x->hidden);
+    mem_free(x->scores);
     mem_free(x);
 }
 
@@ -226,7 +228,8 @@ static status fetch_rows(exec *x, const node *n, uint32_t n_out, float *copied, 
 
 static status fetch(exec *x, uint32_t n_out, err *e) {
     status s = fetch_rows(x, x->g.result, n_out, x->logits, &x->last_logits, &x->logits_stride, e);
-    return s ? s : fetch_rows(x, x->g.hidden, n_out, x->hidden, &x->last_hidden, &x->hidden_stride, e);
+    if (!s) s = fetch_rows(x, x->g.hidden, n_out, x->hidden, &x->last_hidden, &x->hidden_stride, e);
+    return s ? s : fetch_rows(x, x->g.scores, n_out, x->scores, &x->last_scores, &x->scores_stride, e);
 }
 
 /* --- draws that the result's backend makes itself ----------------------------------------------------------------------- */
@@ -282,7 +285,7 @@ static status check_finite(const float *row, uint32_t n, err *e) {
 }
 
 static status use_row(exec *x, const exec_seq *q, const float *row, sample_scratch *scratch, err *e) {
-    uint32_t n = x->model.n_vocab;
+    uint32_t n = x->g.result->width; /* n_vocab; of an encoder d_model */
     if (!q->sampling || !q->result) return check_finite(row, n, e);
     return sample_token(row, n, q->sampling, q->history, q->n_history, q->sample_pos, scratch, q->result, e);
 }
@@ -347,7 +350,10 @@ status exec_step(exec *x, const exec_batch *b, err *e) {
 status exec_check_file(const exec *x, err *e) { return gguf_check(x->file, e); }
 
 const float *exec_logits(const exec *x, uint32_t out) { return x->last_logits + (size_t)out * x->logits_stride; }
-const float *exec_hidden(const exec *x, uint32_t out) { return x->last_hidden + (size_t)out * x->hidden_stride; }
+const float *exec_hidden(const exec *x, uint32_t out) {
+    return x->g.hidden ? x->last_hidden + (size_t)out * x->hidden_stride : exec_logits(x, out);
+}
+const float *exec_scores(const exec *x, uint32_t out) { return x->last_scores + (size_t)out * x->scores_stride; }
 const kv_layout *exec_kv(const exec *x) { return &x->kv; }
 
 const model_info *exec_model(const exec *x) { return &x->model; }
@@ -424,6 +430,7 @@ status exec_dump_graph(const gguf *g, unsigned passes, strbuf *out, err *e) {
     status s = model_info_read(&m, g, e);
     if (s) return s;
     graph_init(&gr, e);
+    gr.keep_hidden = m.encoder; /* with what its rank head makes of them */
     s = model_build(&gr, &m, g, e);
     graph_stat stats[GRAPH_MAX_STATS];
     uint32_t n_stats = 0;

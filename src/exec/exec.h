@@ -66,11 +66,15 @@ void exec_close(exec *x); /* NULL is fine */
 /* Computes the batch. ERR_FILE_CHANGED when the model's file was lost or written to under it: then nothing of the step is to
  * be used. Logits that are not finite are their sequence's failure, see exec_seq. */
 MUST_CHECK status exec_step(exec *x, const exec_batch *b, err *e);
-const float *exec_logits(const exec *x, uint32_t out); /* row `out` of the last step, [n_vocab]; until the next step */
+/* Row `out` of the last step, [n_vocab]; of an encoder, which has none, its hidden state. Until the next step. */
+const float *exec_logits(const exec *x, uint32_t out);
 
 /* The last hidden state (after the final norm, what the output matrix is applied to) of row `out` of the last step,
  * [d_model]; until the next step. Only with exec_options.hidden. */
 const float *exec_hidden(const exec *x, uint32_t out);
+
+/* What the model's rank head makes of that state, [n_scores of the model]; as exec_hidden. */
+const float *exec_scores(const exec *x, uint32_t out);
 
 /* Pages of the KV cache between steps: every layer, on every backend. Bytes in memory: exec_page_bytes. */
 size_t exec_page_bytes(const exec *x);

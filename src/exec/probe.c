@@ -86,6 +86,7 @@ static uint32_t step_size(uint32_t at, uint32_t n_tok, uint32_t max_tok) {
 
 status probe_ask(probe_answer *a, exec *x, uint32_t max_tok, uint32_t n_tok, err *e) {
     *a = (probe_answer){.n_vocab = exec_model(x)->n_vocab};
+    if (exec_model(x)->encoder) return fail(e, ERR_EMBEDS_ONLY, "an encoder has no logits to ask for");
     n_tok = min_u32(n_tok, PROBE_TOKENS);
     a->logits = mem_array(PROBE_MAX_STEPS, a->n_vocab * sizeof *a->logits);
     if (!a->logits) return fail(e, ERR_NOMEM, "the logits of a probe");

@@ -39,6 +39,11 @@ static void put_attn(strbuf *out, const node *n) {
     if (n->op != OP_ATTENTION) return;
     strbuf_printf(out, " heads %u scale %.9g", n->p.attn.n_head, (double)n->p.attn.scale);
     if (n->p.attn.window) strbuf_printf(out, " window %u", n->p.attn.window);
+    if (n->p.attn.ahead == ATTN_SEES_ALL)
+        strbuf_puts(out, " ahead all");
+    else if (n->p.attn.ahead)
+        strbuf_printf(out, " ahead %u", n->p.attn.ahead);
+    if (n->p.attn.alibi != 0.0f) strbuf_printf(out, " alibi %.9g", (double)n->p.attn.alibi);
     if (n->p.attn.softcap != 0.0f) strbuf_printf(out, " softcap %.9g", (double)n->p.attn.softcap);
 }
 
@@ -107,6 +112,10 @@ status graph_dump(const graph *g, strbuf *out) {
     if (g->hidden) {
         strbuf_puts(out, " hidden");
         put_ref(out, g->hidden);
+    }
+    if (g->scores) {
+        strbuf_puts(out, " scores");
+        put_ref(out, g->scores);
     }
     strbuf_puts(out, "\n");
     return out->failed ? ERR_NOMEM : OK;

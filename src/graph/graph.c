@@ -82,6 +82,7 @@ void graph_count_uses(graph *g) {
     for (uint32_t i = 0; i < g->n_nodes; i++) g->nodes[i]->n_uses = 0;
     if (g->result) g->result->n_uses++;
     if (g->hidden) g->hidden->n_uses++;
+    if (g->scores) g->scores->n_uses++;
     for (uint32_t i = g->n_nodes; i-- > 0;) {
         const node *n = g->nodes[i];
         for (uint32_t k = 0; n->n_uses && k < n->n_in; k++) n->in[k]->n_uses++;

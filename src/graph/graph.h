@@ -14,12 +14,14 @@
 
 /* X(op, name, fewest inputs, most inputs). T: n_tok, O: n_out; [rows, width]. w: a WEIGHT node. */
 #define GRAPH_OPS(X) \
-    X(OP_TOKENS, tokens, 0, 0)       /* -> i32 [T, 1], the step's token ids */ \
-    X(OP_POSITIONS, positions, 0, 0) /* -> i32 [T, 1], each token's position in its sequence */ \
-    X(OP_OUT_ROWS, out_rows, 0, 0)   /* -> i32 [O, 1], which rows of the step want output */ \
-    X(OP_WEIGHT, weight, 0, 0)       /* a tensor of the file; vectors are [1, n] and broadcast over rows */ \
-    X(OP_GET_ROWS, get_rows, 2, 2)   /* w, ids -> f32 [rows of ids, dim0 of w] */ \
-    X(OP_TAKE_ROWS, take_rows, 2, 2) /* x [T, d], out_rows -> [O, d] */ \
+    X(OP_TOKENS, tokens, 0, 0)           /* -> i32 [T, 1], the step's token ids */ \
+    X(OP_POSITIONS, positions, 0, 0)     /* -> i32 [T, 1], each token's position in its sequence */ \
+    X(OP_OUT_ROWS, out_rows, 0, 0)       /* -> i32 [O, 1], which rows of the step want output */ \
+    X(OP_TOKEN_TYPES, token_types, 0, 0) /* -> i32 [T, 1], each token's segment: 0, there is one */ \
+    X(OP_WEIGHT, weight, 0, 0)           /* a tensor of the file; vectors are [1, n] and broadcast over rows */ \
+    X(OP_GET_ROWS, get_rows, 2, 2)       /* w, ids -> f32 [rows of ids, dim0 of w] */ \
+    X(OP_TAKE_ROWS, take_rows, 2, 2)     /* x [T, d], out_rows -> [O, d] */ \
+    X(OP_MEAN_ROWS, mean_rows, 2, 2) /* x [T, d], out_rows -> [O, d]: the mean over all rows of that row's sequence */ \
     X(OP_LINEAR, linear, 2, 6)       /* x, w0 .. wn [, residual] -> [rows, sum of dim1]; y = x * w^T (+ residual) */ \
     X(OP_LINEAR_EXPERT, linear_expert, 3, 3) /* x, w [k, m, n_expert], route -> [T, n_used * m] */ \
     X(OP_ROUTE, route, 1, 1)                 /* logits [T, n_expert] -> route [T, n_used]: ids and weights */ \
@@ -29,13 +31,14 @@
     X(OP_SCALE, scale, 1, 1)           /* x * f */ \
     X(OP_SOFTCAP, softcap, 1, 1)       /* f * tanh(x / f) */ \
     X(OP_RMS_NORM, rms_norm, 2, 2)     /* x, w: per group of p.norm.group values: x / sqrt(mean(x^2) + eps) * w */ \
-    X(OP_LAYER_NORM, layer_norm, 3, 3) /* x, w, b */ \
+    X(OP_LAYER_NORM, layer_norm, 2, 3) /* x, w [, b] */ \
     X(OP_ROPE_TABLE, rope_table, 1, \
       2)                         /* positions [, factors w] -> f32 [T, n_rot]: cos, sin of pair 0, of pair 1, ... */ \
     X(OP_ROPE, rope, 2, 2)       /* x, table: rotates the first n_rot values of every head */ \
     X(OP_SOFTMAX, softmax, 1, 1) /* softmax of each row */ \
     X(OP_SILU, silu, 1, 1) \
     X(OP_GELU, gelu, 1, 1)           /* tanh form */ \
+    X(OP_GELU_ERF, gelu_erf, 1, 1)   /* the exact form, x / 2 (1 + erf(x / sqrt 2)) */ \
     X(OP_SWIGLU, swiglu, 2, 2)       /* gate, up: silu(gate) * up */ \
     X(OP_GEGLU, geglu, 2, 2)         /* gate, up: gelu(gate) * up */ \
     X(OP_KV_APPEND, kv_append, 2, 2) /* k, v -> nothing: written to the pages of layer p.attn.kv_layer */ \
@@ -67,6 +70,7 @@ typedef enum {
     DTYPE_WEIGHT
 } graph_dtype;
 
+#define ATTN_SEES_ALL UINT32_MAX /* attn.ahead: an encoder's */
 enum { GRAPH_MAX_IN = 6, GRAPH_MAX_USED_EXPERTS = 64 };
 
 typedef enum {
@@ -92,7 +96,11 @@ typedef union { /* zeroed before it is set: CSE compares bytes */
     } rope; /* neox 1: pairs (i, i + n_rot/2); 0: pairs (2i, 2i + 1) */
     struct {
         uint32_t kv_layer, n_head, n_kv_head, d_k, d_v;
-        uint32_t window;      /* 0: none; else key position > query position - window */
+        uint32_t window; /* 0: none; else key position > query position - window */
+        uint32_t ahead; /* keys after its own position that a query sees, of those that its sequence has in this step */
+        /* 0: none; else each score loses slope * |its key's position - the query's|. Slope of head h of n, p the greatest
+         * power of two in n: 2^(-alibi (h + 1) / p) for h < p, from there on 2^(-alibi (h - p + 1/2) / p) */
+        float alibi;
         uint32_t n_rot, neox; /* rope_append only */
         float scale, softcap; /* softcap 0: none */
     } attn;
@@ -135,9 +143,10 @@ typedef struct {
     node **nodes; /* in an order where inputs come first */
     uint32_t n_nodes, cap;
     uint32_t n_sorted; /* nodes before it stand in order; rules append behind it until the end of their pass */
-    node *result;      /* logits, f32 [O, n_vocab] */
+    node *result;      /* logits, f32 [O, n_vocab]; of an encoder the hidden states */
     node *hidden;      /* NULL, or a second result: what the output matrix is applied to, f32 [O, d_model] */
-    bool keep_hidden;  /* set before a model is built: hidden is wanted */
+    node *scores;      /* NULL, or a third: of the model's rank head, f32 [O, n_scores] */
+    bool keep_hidden;  /* set before a model is built: hidden and scores are wanted */
     int32_t layer;     /* stamped on new nodes */
     err *e;            /* first failure while building: graph_add returns NULL from then on, and passes NULL through */
     status failed;

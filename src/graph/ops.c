@@ -79,6 +79,8 @@ static status infer_tokens(const node *n, op_shape *out, err *e) {
 
 static status infer_positions(const node *n, op_shape *out, err *e) { return infer_tokens(n, out, e); }
 
+static status infer_token_types(const node *n, op_shape *out, err *e) { return infer_tokens(n, out, e); }
+
 static status infer_out_rows(const node *n, op_shape *out, err *e) {
     (void)n, (void)e;
     *out = (op_shape){ROWS_OUT, DTYPE_I32, 1};
@@ -115,6 +117,8 @@ static status infer_take_rows(const node *n, op_shape *out, err *e) {
     *out = (op_shape){ROWS_OUT, DTYPE_F32, x->width};
     return want_f32(n, 0, e);
 }
+
+static status infer_mean_rows(const node *n, op_shape *out, err *e) { return infer_take_rows(n, out, e); }
 
 static status infer_linear(const node *n, op_shape *out, err *e) {
     const node *x = in(n, 0);
@@ -221,7 +225,7 @@ static status infer_layer_norm(const node *n, op_shape *out, err *e) {
     *out = like(in(n, 0));
     status s = want_f32(n, 0, e);
     if (!s) s = want_number(n, n->p.norm.eps, 0.0f, "eps", e);
-    for (uint32_t i = 1; i < 3 && !s; i++) s = want_vector(n, i, out->width, e);
+    for (uint32_t i = 1; i < n->n_in && !s; i++) s = want_vector(n, i, out->width, e);
     return s;
 }
 
@@ -266,6 +270,7 @@ static status infer_unary(const node *n, op_shape *out, err *e) {
 static status infer_softmax(const node *n, op_shape *out, err *e) { return infer_unary(n, out, e); }
 static status infer_silu(const node *n, op_shape *out, err *e) { return infer_unary(n, out, e); }
 static status infer_gelu(const node *n, op_shape *out, err *e) { return infer_unary(n, out, e); }
+static status infer_gelu_erf(const node *n, op_shape *out, err *e) { return infer_unary(n, out, e); }
 
 static status infer_swiglu(const node *n, op_shape *out, err *e) {
     *out = like(in(n, 0));
@@ -313,6 +318,8 @@ static status infer_attention(const node *n, op_shape *out, err *e) {
     if (!s) s = want_f32(n, 0, e);
     if (!s) s = want_number(n, n->p.attn.scale, -INFINITY, "the scale", e);
     if (!s) s = want_number(n, n->p.attn.softcap, 0.0f, "the softcap", e);
+    if (!s) s = want_number(n, n->p.attn.alibi, 0.0f, "alibi", e);
+    if (!s && n->p.attn.alibi != 0.0f && n->p.attn.softcap != 0.0f) s = op_fail(n, e, "alibi and a softcap");
     if (s) return s;
     if (n_head == 0 || n_head % n->p.attn.n_kv_head || n_head * n->p.attn.d_v > INT32_MAX)
         return op_fail(n, e, "%" PRIu64 " heads over %u kv heads", n_head, n->p.attn.n_kv_head);
@@ -412,7 +419,9 @@ size_t op_params_bytes(graph_op op) {
 }
 
 bool op_is_append(graph_op op) { return op == OP_KV_APPEND || op == OP_ROPE_APPEND; }
-bool op_is_input(graph_op op) { return op == OP_TOKENS || op == OP_POSITIONS || op == OP_OUT_ROWS; }
+bool op_is_input(graph_op op) {
+    return op == OP_TOKENS || op == OP_POSITIONS || op == OP_OUT_ROWS || op == OP_TOKEN_TYPES;
+}
 
 bool op_is_row_wise(graph_op op) {
     switch (op) {
@@ -429,6 +438,7 @@ bool op_is_row_wise(graph_op op) {
     case OP_SOFTMAX:
     case OP_SILU:
     case OP_GELU:
+    case OP_GELU_ERF:
     case OP_SWIGLU:
     case OP_GEGLU:
     case OP_VIEW: return true;

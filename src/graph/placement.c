@@ -238,6 +238,7 @@ static void forget_copies(graph *g) {
             while (g->nodes[i]->in[k]->op == OP_COPY) g->nodes[i]->in[k] = g->nodes[i]->in[k]->in[0];
     while (g->result->op == OP_COPY) g->result = g->result->in[0];
     while (g->hidden && g->hidden->op == OP_COPY) g->hidden = g->hidden->in[0];
+    while (g->scores && g->scores->op == OP_COPY) g->scores = g->scores->in[0];
 }
 
 status plan_place(graph *g, const plan_device *dev, uint32_t n_dev, const plan_options *opt, err *e) {

@@ -37,6 +37,7 @@ static const node *storage_of(const node *n) {
 static void fill_order(plan *p, uint8_t *live) {
     live[p->g->result->id] = 1;
     if (p->g->hidden) live[p->g->hidden->id] = 1;
+    if (p->g->scores) live[p->g->scores->id] = 1;
     for (uint32_t i = p->g->n_nodes; i-- > 0;)
         for (uint32_t k = 0; live[i] && k < p->g->nodes[i]->n_in; k++) live[p->g->nodes[i]->in[k]->id] = 1;
     for (uint32_t i = 0; i < p->g->n_nodes; i++)
@@ -88,6 +89,7 @@ static status find_lives(const plan *p, life *lives, uint32_t *index, err *e) {
         }
     lives[index[storage_of(p->g->result)->id]].dies = UINT32_MAX; /* read after the step */
     if (p->g->hidden) lives[index[storage_of(p->g->hidden)->id]].dies = UINT32_MAX;
+    if (p->g->scores) lives[index[storage_of(p->g->scores)->id]].dies = UINT32_MAX;
     return OK;
 }
 

@@ -52,14 +52,12 @@ static void replace(graph *g, node *old, node *new) {
                 user->in[i] = new;
                 n_moved++;
             }
-    if (g->result == old) {
-        g->result = new;
-        n_moved++;
-    }
-    if (g->hidden == old) {
-        g->hidden = new;
-        n_moved++;
-    }
+    node **result[] = {&g->result, &g->hidden, &g->scores};
+    for (uint32_t i = 0; i < 3; i++)
+        if (*result[i] == old) {
+            *result[i] = new;
+            n_moved++;
+        }
     new->n_uses += n_moved;
     old->n_uses = 1;
     drop_use(old);

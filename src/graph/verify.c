@@ -63,6 +63,7 @@ static status check_appends(const graph *g, err *e) {
         const node *n = g->nodes[i];
         if (n->op != OP_ATTENTION || n->n_uses == 0) continue;
         const node **w = &writer[n->p.attn.kv_layer];
+        if (n->p.attn.ahead) continue; /* an encoder's layers may share one: it lasts from append to attention */
         if (*w && *w != n->in[1]) return op_fail(n->in[1], e, "kv layer %u is written twice", n->p.attn.kv_layer);
         *w = n->in[1];
     }
@@ -78,5 +79,6 @@ status graph_verify(const graph *g, err *e) {
     }
     status s = check_result(g, g->result, e);
     if (!s && g->hidden) s = check_result(g, g->hidden, e);
+    if (!s && g->scores) s = check_result(g, g->scores, e);
     return s ? s : check_appends(g, e);
 }

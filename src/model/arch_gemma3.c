@@ -4,28 +4,11 @@
  * 1 + w of the original. */
 #include "model/model_build.h"
 
-#include "base/mem.h"
+#include "model/windows.h"
 
 #include <math.h>
 
 enum { DEFAULT_PATTERN = 6, LAYERS_27B = 62 };
-
-/* sliding_window_pattern: a number of layers, or one flag for each layer. */
-static status read_windows(model_info *m, const keys *k, uint32_t window) {
-    const char *suffix = "attention.sliding_window_pattern";
-    key_name name = keys_name(k, suffix);
-    const gguf_kv *kv = gguf_find(k->g, name.text);
-    bool flags = kv && kv->type == GGUF_ARRAY;
-    uint32_t pattern = DEFAULT_PATTERN;
-    status s = flags ? OK : keys_u32(k, suffix, 0, MODEL_MAX_LAYERS, &pattern);
-    for (uint32_t il = 0; !s && il < m->n_layer; il++) {
-        uint32_t local = pattern == 0 || il % pattern < pattern - 1;
-        if (flags) s = keys_layer_u32(k, suffix, m->n_layer, il, 0, 1, &local);
-        m->layer[il].window = local ? window : 0;
-        m->layer[il].local_rope = local;
-    }
-    return s;
-}
 
 static status read(model_info *m, const keys *k) {
     uint32_t window = 0;
@@ -34,7 +17,8 @@ static status read(model_info *m, const keys *k) {
     m->rope_local.freq_scale = 1.0f;
     status s = keys_u32(k, "attention.sliding_window", 0, INT32_MAX, &window);
     if (!s) s = keys_f32(k, "rope.freq_base_swa", 1.0f, 1e15f, &m->rope_local.base);
-    if (!s && window) s = read_windows(m, k, window);
+    if (!s && window) s = windows_read_pattern(m, k, DEFAULT_PATTERN, false);
+    for (uint32_t il = 0; !s && il < m->n_layer; il++) m->layer[il].window = m->layer[il].local_rope ? window : 0;
     if (!s) s = keys_f32(k, "final_logit_softcapping", 0.0f, 1e6f, &m->final_softcap);
     /* The 27B model divides by sqrt(d_model / n_head), not by the root of its head size; only its depth tells it. */
     if (m->n_layer == LAYERS_27B) m->attn_scale = 1.0f / sqrtf((float)(m->d_model / m->layer[0].n_head));

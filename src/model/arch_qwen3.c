@@ -1,4 +1,5 @@
-/* qwen3: the dense Qwen3 models. As qwen2 without biases, with an RMS norm on each head of q and k before rope. */
+/* qwen3: the dense Qwen3 models. As qwen2 without biases, with an RMS norm on each head of q and k before rope. A reranker
+ * has a matrix cls.output instead of the words "yes" and "no": its scores are the softmax over its rows. */
 #include "model/model_build.h"
 
 static void build(builder *b) {
@@ -9,7 +10,7 @@ static void build(builder *b) {
         x = build_add(b, a, x, "attn_residual");
         x = build_add(b, build_ffn(b, build_norm(b, "ffn_norm", x), OP_SILU), x, "ffn_residual");
     }
-    build_output(b, x);
+    build_scores(b, build_output(b, x), HEAD_TANH, true);
 }
 
 const model_arch arch_qwen3 = {.name = "qwen3", .neox = true, .build = build};

@@ -128,13 +128,36 @@ static status read_experts(model_info *m, const keys *k) {
     return s;
 }
 
+static status read_pooling(model_info *m, const keys *k) {
+    uint32_t type = MODEL_POOLING_NONE;
+    status s = keys_u32(k, "pooling_type", MODEL_POOLING_NONE, MODEL_POOLING_RANK, &type);
+    m->pooling = (model_pooling)type;
+    m->encoder = m->arch->encoder;
+    bool causal = !m->encoder;
+    key_name name = keys_name(k, "attention.causal");
+    if (!s) s = gguf_get_bool(k->g, name.text, &causal, k->e);
+    if (s || causal == !m->encoder) return s;
+    return fail(k->e, ERR_MODEL_KEY, "key %s is %s, which architecture %s is not built for", name.text,
+                causal ? "true" : "false", m->arch_name);
+}
+
+/* As wide as the last matrix of the rank head. */
+static void read_scores(model_info *m, const keys *k) {
+    const gguf_tensor *head = gguf_tensor_find(k->g, "cls.output.weight");
+    if (!head) head = gguf_tensor_find(k->g, "cls.weight");
+    if (head && head->dim[1] <= MAX_D_MODEL) m->n_scores = (uint32_t)head->dim[1];
+}
+
 static status read_sizes(model_info *m, const keys *k) {
     status s = keys_need_u32(k, "block_count", 1, MODEL_MAX_LAYERS, &m->n_layer);
     if (!s) s = keys_need_u32(k, "context_length", 1, INT32_MAX, &m->context_train);
     if (!s) s = keys_need_u32(k, "embedding_length", 1, MAX_D_MODEL, &m->d_model);
-    if (!s) s = keys_need_f32(k, "attention.layer_norm_rms_epsilon", 0.0f, 1.0f, &m->norm_eps);
+    const char *eps = m->arch->layer_norm ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon";
+    if (!s) s = keys_need_f32(k, eps, 0.0f, 1.0f, &m->norm_eps);
     if (!s) s = read_vocab(m, k);
     if (!s) s = read_experts(m, k);
+    if (!s) s = read_pooling(m, k);
+    read_scores(m, k);
     m->tied_output = !gguf_tensor_find(k->g, "output.weight");
     return s;
 }
@@ -181,10 +204,14 @@ static status read_layers(model_info *m, const keys *k) {
     if (s) return s;
     if ((uint64_t)m->n_head * (d_k > d_v ? d_k : d_v) > MAX_HEADS_WIDTH)
         return fail(k->e, ERR_MODEL_KEY, "%u heads of %u and %u values are too wide", m->n_head, d_k, d_v);
+    bool alike = true;
     for (uint32_t il = 0; il < m->n_layer; il++) {
         m->layer[il].d_k = d_k;
         m->layer[il].d_v = d_v;
+        m->layer[il].ahead = m->encoder ? ATTN_SEES_ALL : 0;
+        alike = alike && m->layer[il].n_kv_head == m->layer[0].n_kv_head;
     }
+    m->n_kv_layers = m->encoder && alike ? 1 : m->n_layer;
     return OK;
 }
 

@@ -6,7 +6,9 @@
 
 #include <stdio.h>
 
-static const model_arch *const archs[] = {&arch_llama, &arch_qwen2, &arch_qwen3, &arch_gemma3};
+static const model_arch *const archs[] = {&arch_llama,        &arch_qwen2,       &arch_qwen3,
+                                          &arch_gemma3,       &arch_bert,        &arch_nomic_bert,
+                                          &arch_jina_bert_v2, &arch_modern_bert, &arch_gemma_embedding};
 enum { N_ARCHS = sizeof archs / sizeof archs[0] };
 
 size_t model_n_archs(void) { return N_ARCHS; }

@@ -22,6 +22,7 @@ typedef struct {
     uint32_t d_k, d_v;   /* of one head */
     uint32_t d_ff;       /* of each expert where there are experts */
     uint32_t window;     /* keys a query sees, itself included; 0: all before it */
+    uint32_t ahead;      /* keys after it that it sees too, ATTN_SEES_ALL: all; decoders 0 */
     uint32_t local_rope; /* 1: rope_local applies, 0: rope */
 } model_layer;
 
@@ -49,6 +50,15 @@ typedef struct {
     int32_t top_k, repeat_last_n;
 } model_sampling;
 
+/* How the hidden states of a sequence become its embedding: as <arch>.pooling_type numbers them. */
+typedef enum {
+    MODEL_POOLING_NONE,
+    MODEL_POOLING_MEAN,
+    MODEL_POOLING_CLS,
+    MODEL_POOLING_LAST,
+    MODEL_POOLING_RANK
+} model_pooling;
+
 typedef struct model_arch model_arch; /* a row of the table in model.c */
 
 typedef struct {
@@ -69,6 +79,13 @@ typedef struct {
     float attn_scale;                  /* of q . k; 0: 1 / sqrt(d_k) */
     float attn_softcap, final_softcap; /* 0: none */
     uint32_t window;                   /* the widest sliding window of any layer; 0: none */
+    model_pooling pooling;             /* MODEL_POOLING_NONE: the file says nothing, or no pooling */
+    uint32_t n_scores;                 /* of the rank head; 0: there is none */
+    uint32_t n_kv_layers;              /* of the cache: n_layer; of an encoder 1, its layers use it in turn */
+    uint32_t max_positions;            /* positions that the model has learned a vector for; 0: any number */
+    float alibi;                       /* 0: none; see graph_params.attn.alibi */
+    bool scores_of_mean;               /* the rank head looks at the mean of all states, not at one of them */
+    bool encoder;                      /* a token sees those after it too; there are no logits */
     bool tied_output;                  /* no output.weight: token_embd.weight is used again */
     model_rope rope, rope_local;
     model_layer *layer; /* [n_layer]; kv_layer of the graph's attention nodes is the index here */

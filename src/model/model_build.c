@@ -120,7 +120,19 @@ static node *norm_groups(builder *b, int where, const char *what, node *x, uint3
     return graph_add2(b->gr, OP_RMS_NORM, &p, what, x, build_vector(b, where, what, group));
 }
 
+node *build_rms_norm(builder *b, int where, const char *what, node *x) {
+    return norm_groups(b, where, what, x, b->m->d_model);
+}
+
 node *build_norm(builder *b, const char *what, node *x) { return norm_groups(b, LAYER, what, x, b->m->d_model); }
+
+node *build_layer_norm(builder *b, int where, const char *what, node *x) {
+    uint32_t d = x ? x->width : 1;
+    graph_params p = {.norm = {.eps = b->m->norm_eps, .group = d}};
+    node *w = build_vector(b, where, what, d), *bias = bias_if(b, where, what, d);
+    return bias ? graph_add3(b->gr, OP_LAYER_NORM, &p, what, x, w, bias)
+                : graph_add2(b->gr, OP_LAYER_NORM, &p, what, x, w);
+}
 
 node *build_input(builder *b) {
     node *tokens = graph_add(b->gr, OP_TOKENS, NULL, "tokens", 0, NULL);
@@ -136,7 +148,7 @@ void build_layer(builder *b, uint32_t il) {
     b->gr->layer = (int32_t)il;
 }
 
-void build_output(builder *b, node *x) {
+node *build_output(builder *b, node *x) {
     const model_info *m = b->m;
     b->gr->layer = -1;
     node *h = norm_groups(b, OUTSIDE, "output_norm", x, m->d_model);
@@ -153,6 +165,33 @@ void build_output(builder *b, node *x) {
     if (m->final_softcap != 0.0f)
         y = graph_add1(b->gr, OP_SOFTCAP, &(graph_params){.f = m->final_softcap}, "softcap", y);
     b->gr->result = y;
+    return h;
+}
+
+void build_embedding(builder *b, node *x) {
+    if (x && x->width != b->m->d_model)
+        refuse(b, ERR_MODEL_TENSOR, "the embeddings are %u wide, the model %u", x->width, b->m->d_model);
+    b->gr->layer = -1;
+    b->gr->result = x;
+}
+
+static bool has_tensor(const builder *b, const char *name) { return gguf_tensor_find(b->g, name) != NULL; }
+
+void build_scores(builder *b, node *hidden, head_activation act, bool softmax) {
+    const model_info *m = b->m;
+    node *y = hidden;
+    if (!m->n_scores) return;
+    b->gr->layer = -1;
+    if (has_tensor(b, "cls.weight")) {
+        bool last = !has_tensor(b, "cls.output.weight");
+        y = build_linear(b, OUTSIDE, "cls", y, m->d_model, last ? m->n_scores : m->d_model);
+        y = act == HEAD_GELU ? graph_add1(b->gr, OP_GELU_ERF, NULL, "cls_act", y)
+                             : graph_add1(b->gr, OP_SOFTCAP, &(graph_params){.f = 1.0f}, "cls_act", y); /* tanh */
+        if (has_tensor(b, "cls.norm.weight")) y = build_layer_norm(b, OUTSIDE, "cls.norm", y);
+    }
+    if (has_tensor(b, "cls.output.weight")) y = build_linear(b, OUTSIDE, "cls.output", y, m->d_model, m->n_scores);
+    if (softmax) y = graph_add1(b->gr, OP_SOFTMAX, NULL, "cls_softmax", y);
+    if (b->gr->keep_hidden) b->gr->scores = y;
 }
 
 /* --- attention --------------------------------------------------------------------------------------------------------- */
@@ -189,32 +228,68 @@ static node *rope(builder *b, node *x, const char *label) {
 static graph_params attn_params(const builder *b) {
     const model_layer *l = b->l;
     float scale = b->m->attn_scale != 0.0f ? b->m->attn_scale : 1.0f / sqrtf((float)l->d_k);
-    return (graph_params){.attn = {.kv_layer = b->il,
+    return (graph_params){.attn = {.kv_layer = b->m->n_kv_layers == 1 ? 0 : b->il,
                                    .n_head = l->n_head,
                                    .n_kv_head = l->n_kv_head,
                                    .d_k = l->d_k,
                                    .d_v = l->d_v,
                                    .window = l->window,
+                                   .ahead = l->ahead,
+                                   .alibi = b->m->alibi,
                                    .scale = scale,
                                    .softcap = b->m->attn_softcap}};
+}
+
+static bool has_layer_tensor(const builder *b, const char *what) {
+    return has_tensor(b, name_of(b, LAYER, what, "weight").text);
+}
+
+static node *layer_norm_if(builder *b, const char *what, node *x) {
+    return has_layer_tensor(b, what) ? build_layer_norm(b, LAYER, what, x) : x;
+}
+
+static node *columns(builder *b, node *x, uint64_t offset, uint64_t width, const char *label) {
+    graph_params p = {.view = {.offset = (uint32_t)offset, .width = (uint32_t)width}};
+    return graph_add1(b->gr, OP_VIEW, &p, label, x);
+}
+
+static void project(builder *b, node *x, node **q, node **k, node **v) {
+    const model_layer *l = b->l;
+    uint64_t d = b->m->d_model, d_q = (uint64_t)l->n_head * l->d_k, d_k = (uint64_t)l->n_kv_head * l->d_k,
+             d_v = (uint64_t)l->n_kv_head * l->d_v;
+    if (has_layer_tensor(b, "attn_qkv")) {
+        node *qkv = build_linear(b, LAYER, "attn_qkv", x, d, d_q + d_k + d_v);
+        *q = columns(b, qkv, 0, d_q, "attn_q");
+        *k = columns(b, qkv, d_q, d_k, "attn_k");
+        *v = columns(b, qkv, d_q + d_k, d_v, "attn_v");
+        return;
+    }
+    *q = build_linear(b, LAYER, "attn_q", x, d, d_q);
+    *k = build_linear(b, LAYER, "attn_k", x, d, d_k);
+    *v = build_linear(b, LAYER, "attn_v", x, d, d_v);
 }
 
 node *build_attention(builder *b, node *normed, node **x, attention_options opt) {
     const model_info *m = b->m;
     const model_layer *l = b->l;
-    node *q = build_linear(b, LAYER, "attn_q", normed, m->d_model, (uint64_t)l->n_head * l->d_k);
-    node *k = build_linear(b, LAYER, "attn_k", normed, m->d_model, (uint64_t)l->n_kv_head * l->d_k);
-    node *v = build_linear(b, LAYER, "attn_v", normed, m->d_model, (uint64_t)l->n_kv_head * l->d_v);
+    node *q, *k, *v;
+    project(b, normed, &q, &k, &v);
     if (opt.qk_norm) {
         q = norm_groups(b, LAYER, "attn_q_norm", q, l->d_k);
         k = norm_groups(b, LAYER, "attn_k_norm", k, l->d_k);
     }
-    q = rope(b, q, "rope_q");
-    k = rope(b, k, "rope_k");
+    if (opt.qk_layer_norm) {
+        q = layer_norm_if(b, "attn_q_norm", q);
+        k = layer_norm_if(b, "attn_k_norm", k);
+    }
+    if (!opt.no_rope) {
+        q = rope(b, q, "rope_q");
+        k = rope(b, k, "rope_k");
+    }
     graph_params p = attn_params(b);
     node *append = graph_add2(b->gr, OP_KV_APPEND, &p, "kv_append", k, v);
     node *a = graph_add2(b->gr, OP_ATTENTION, &p, "attention", q, append);
-    if (b->il + 1 == m->n_layer) {
+    if (b->il + 1 == m->n_layer && !opt.all_rows) {
         a = graph_add2(b->gr, OP_TAKE_ROWS, NULL, "take_attention", a, b->out_rows);
         *x = graph_add2(b->gr, OP_TAKE_ROWS, NULL, "take_residual", *x, b->out_rows);
     }
@@ -226,6 +301,19 @@ node *build_attention(builder *b, node *normed, node **x, attention_options opt)
 static node *gated(builder *b, node *gate, node *up, graph_op activation) {
     node *act = graph_add1(b->gr, activation, NULL, "ffn_act", gate);
     return graph_add2(b->gr, OP_MUL, NULL, "ffn_gated", act, up);
+}
+
+node *build_mlp(builder *b, node *x, graph_op activation) {
+    uint64_t d = b->m->d_model, d_ff = b->l->d_ff;
+    node *up = build_linear(b, LAYER, "ffn_up", x, d, d_ff);
+    return build_linear(b, LAYER, "ffn_down", graph_add1(b->gr, activation, NULL, "ffn_act", up), d_ff, d);
+}
+
+node *build_glu(builder *b, node *x, graph_op activation) {
+    uint64_t d = b->m->d_model, d_ff = b->l->d_ff;
+    node *both = build_linear(b, LAYER, "ffn_up", x, d, 2 * d_ff);
+    node *gate = columns(b, both, 0, d_ff, "ffn_gate"), *up = columns(b, both, d_ff, d_ff, "ffn_up");
+    return build_linear(b, LAYER, "ffn_down", gated(b, gate, up, activation), d_ff, d);
 }
 
 node *build_ffn(builder *b, node *x, graph_op activation) {

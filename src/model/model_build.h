@@ -21,12 +21,15 @@ typedef struct {
 
 struct model_arch {
     const char *name;
-    bool neox; /* rope pairs (i, i + n_rot/2) */
+    bool neox;       /* rope pairs (i, i + n_rot/2) */
+    bool encoder;    /* sees what comes later, gives hidden states only */
+    bool layer_norm; /* its norms take mean and bias away: the epsilon has another key */
     status (*read)(model_info *m,
                    const keys *k); /* its own keys; after the common ones, before the checks. May be NULL */
     void (*build)(builder *b);
 };
 extern const model_arch arch_llama, arch_qwen2, arch_qwen3, arch_gemma3;
+extern const model_arch arch_bert, arch_nomic_bert, arch_jina_bert_v2, arch_modern_bert, arch_gemma_embedding;
 
 /* --- weights: "<what>.weight" / "<what>.bias", inside a layer "blk.<il>.<what>...". `what` is static: it becomes the label */
 enum { OUTSIDE = 0, LAYER = 1 };
@@ -37,18 +40,30 @@ node *build_vector_if(builder *b, int where, const char *what, uint64_t n);     
 /* --- from tokens to the residual stream, and back to logits */
 node *build_input(builder *b);             /* tokens -> rows of token_embd, [T, d_model] */
 void build_layer(builder *b, uint32_t il); /* moves to layer il; labels and weights follow */
-void build_output(builder *b, node *x);    /* output_norm, output (or token_embd again), softcap; sets the result */
+/* output_norm, output (or token_embd again), softcap; sets the result. Returns the hidden states, the norm's rows. */
+node *build_output(builder *b, node *x);
+void build_embedding(builder *b, node *x); /* an encoder's end: x is its result, and what its rank head is applied to */
+/* cls, cls.norm, cls.output, as far as the file has them: scores out of hidden states */
+typedef enum { HEAD_TANH, HEAD_GELU } head_activation; /* after cls */
+void build_scores(builder *b, node *hidden, head_activation act, bool softmax);
 
 /* --- blocks. x: [rows, d] */
 node *build_norm(builder *b, const char *what, node *x); /* rms norm over d_model, weight <what> of this layer */
+node *build_rms_norm(builder *b, int where, const char *what, node *x);   /* the same inside or outside of layers */
+node *build_layer_norm(builder *b, int where, const char *what, node *x); /* bias when the file has one */
 node *build_linear(builder *b, int where, const char *what, node *x, uint64_t k,
                    uint64_t m); /* + bias when the file has one */
 typedef struct {
-    bool qk_norm; /* rms norm of each head of q and k, before rope */
+    bool qk_norm;       /* rms norm of each head of q and k, before rope */
+    bool qk_layer_norm; /* layer norm of q and k, where the file has weights for it */
+    bool no_rope;
+    bool all_rows; /* the last layer too goes on with every row */
 } attention_options;
-/* q, k, v, rope, append, attention, output projection. In the last layer only the rows that want output go on: then *x,
+/* q, k, v (in one matrix attn_qkv where the file has that), rope, append, attention, output projection. In the last layer only the rows that want output go on: then *x,
  * the residual stream, is cut to them too. */
 node *build_attention(builder *b, node *normed, node **x, attention_options opt);
+node *build_mlp(builder *b, node *x, graph_op activation);     /* down(activation(up(x))) */
+node *build_glu(builder *b, node *x, graph_op activation);     /* down(activation(first half of up(x)) * second half) */
 node *build_ffn(builder *b, node *x, graph_op activation);     /* down(activation(gate(x)) * up(x)) */
 node *build_experts(builder *b, node *x, graph_op activation); /* the same in the best n_expert_used of n_expert */
 node *build_add(builder *b, node *a, node *x, const char *label);

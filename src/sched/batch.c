@@ -6,7 +6,6 @@
 /* n tokens of r from n_done on. Rows of output: of the last of its log, or of each that is wanted and was not yet told. */
 static void add_tokens(sched *s, sched_request *r, uint32_t n) {
     exec_batch *b = &s->batch;
-    bool rows = request_wants_rows(r), generates = request_generates(r);
     r->n_step = n;
     r->out = b->n_out;
     for (uint32_t i = 0; i < n; i++) {
@@ -14,11 +13,11 @@ static void add_tokens(sched *s, sched_request *r, uint32_t n) {
         s->token[b->n_tok] = r->log[at];
         s->pos[b->n_tok] = (int32_t)at;
         s->seq[b->n_tok] = b->n_seq;
-        if (rows ? at >= r->n_rows : at + 1 == r->n_log && generates) s->out_row[b->n_out++] = (int32_t)b->n_tok;
+        if (request_wants_row(r, at)) s->out_row[b->n_out++] = (int32_t)b->n_tok;
         b->n_tok++;
     }
     r->n_out = b->n_out - r->out;
-    bool sample = generates && r->n_done + n == r->n_log;
+    bool sample = request_generates(r) && r->n_done + n == r->n_log;
     r->result.n_top = r->p.n_top;
     r->left_now = NULL;
     s->seqs[b->n_seq] = (exec_seq){.pages = r->pages,
@@ -60,7 +59,7 @@ static uint32_t budget(const sched *s) {
 /* Rows of output that n of its tokens take beyond the one that everybody is sure of. */
 static uint32_t extra_rows(const sched_request *r, uint32_t n) {
     uint32_t told = r->n_rows > r->n_done ? r->n_rows - r->n_done : 0;
-    return request_wants_rows(r) && n > told + 1 ? n - told - 1 : 0;
+    return request_wants_all(r) && n > told + 1 ? n - told - 1 : 0;
 }
 
 /* Most tokens that r can have in this step. */
@@ -86,7 +85,14 @@ static sched_request *shortest(const sched *s, uint32_t rows_left) {
     return best;
 }
 
+/* As many whole prompts as fit, the oldest first; the first always does. */
+static void add_whole(sched *s) {
+    for (sched_request *r = s->running.first; r; r = r->next)
+        if (r->state == REQUEST_PREFILL && r->n_log <= s->shape.max_tok - s->batch.n_tok) add_tokens(s, r, r->n_log);
+}
+
 void add_prefill(sched *s) {
+    if (s->whole) return add_whole(s);
     uint32_t left = budget(s), rows_left = s->shape.max_out - s->batch.n_out, n_prefill = 0;
     sched_request *oldest = NULL, *r;
     for (r = s->running.first; r; r = r->next) {

@@ -88,8 +88,8 @@ static void take_token(sched *s, sched_request *r) {
 
 /* Rows come in ascending position, in whatever chunks the prompt was read: the sum's bits are the same. */
 static void add_hidden(sched *s, sched_request *r, uint32_t row) {
-    const float *h = exec_hidden(s->x, row);
-    for (uint32_t k = 0; k < s->d_model; k++) r->sum[k] += (double)h[k];
+    const float *h = r->p.scores ? exec_scores(s->x, row) : exec_hidden(s->x, row);
+    for (uint32_t k = 0; k < width_of_rows(s, r); k++) r->sum[k] += (double)h[k];
 }
 
 static void give_rows(sched *s, sched_request *r) {
@@ -102,8 +102,9 @@ static void give_rows(sched *s, sched_request *r) {
 }
 
 static void give_mean(const sched *s, sched_request *r) {
-    for (uint32_t k = 0; k < s->d_model; k++) r->mean[k] = (float)(r->sum[k] / r->n_rows);
-    r->p.events.embedding(r->p.user, r->mean, s->d_model);
+    uint32_t n = width_of_rows(s, r);
+    for (uint32_t k = 0; k < n; k++) r->mean[k] = (float)(r->sum[k] / r->n_rows);
+    r->p.events.embedding(r->p.user, r->mean, n);
 }
 
 /* --- a step's end --------------------------------------------------------------------------------------------------------- */
@@ -127,7 +128,7 @@ static void deliver_to(sched *s, sched_request *r, bool sampled) {
     if (r->failed.code) return fail_request(s, r, &r->failed);
     r->last_us = s->now_us;
     pages_keep(s, r);
-    if (request_wants_rows(r)) give_rows(s, r);
+    give_rows(s, r);
     tell_progress(r);
     if (r->n_done < r->n_log) return; /* more of the prompt to come */
     if (r->state == REQUEST_PREFILL) {

@@ -44,7 +44,21 @@ void request_to(sched_request *r, request_state to) {
     (void)rc;
 }
 
-bool request_wants_rows(const sched_request *r) { return r->p.events.logits || r->p.events.embedding; }
+bool request_wants_all(const sched_request *r) {
+    return r->p.events.logits || (r->p.events.embedding && r->p.pooling == POOL_MEAN);
+}
+
+bool request_wants_rows(const sched_request *r) {
+    return request_wants_all(r) || (r->p.events.embedding && r->p.pooling == POOL_CLS);
+}
+
+bool request_wants_row(const sched_request *r, uint32_t at) {
+    if (request_wants_all(r)) return at >= r->n_rows;
+    if (request_wants_rows(r)) return at == 0 && r->n_rows == 0;
+    return at + 1 == r->n_log && (request_generates(r) || r->p.events.embedding);
+}
+
+uint32_t width_of_rows(const sched *s, const sched_request *r) { return r->p.scores ? s->n_scores : s->d_model; }
 bool request_generates(const sched_request *r) { return r->max_log > r->n_prompt; }
 
 /* --- submission: any thread ------------------------------------------------------------------------------------------- */
@@ -61,8 +75,13 @@ static status check(const sched *s, const sched_params *p, err *e) {
                     p->n_prompt, s->opt.context);
     if (p->max_tokens < -1) return fail(e, ERR_RANGE, "max_tokens %lld: give -1 or more", (long long)p->max_tokens);
     if (p->timeout_us < 0) return fail(e, ERR_RANGE, "a timeout of %lld us: give 0 or more", (long long)p->timeout_us);
+    if (s->whole && !p->events.embedding)
+        return fail(e, ERR_EMBEDS_ONLY, "%s is an encoder: it gives embeddings and generates no text",
+                    exec_model(s->x)->arch_name);
     if (p->events.embedding && !s->shape.hidden)
         return fail(e, ERR_UNSUPPORTED, "this engine keeps no hidden states: embeddings need them");
+    if (p->events.embedding && p->scores && (!s->n_scores || p->pooling == POOL_MEAN))
+        return fail(e, ERR_UNSUPPORTED, "this model has no rank head: it gives no scores");
     return sample_check(&p->sampling, s->n_vocab, e);
 }
 
@@ -82,8 +101,8 @@ static bool take_memory(const sched *s, sched_request *r) {
     r->bias = mem_array(p->sampling.n_bias + 1, sizeof *r->bias);
     if (p->n_top) r->result.top = mem_array(p->n_top, sizeof *r->result.top);
     if (p->events.embedding) {
-        r->sum = mem_array(s->d_model, sizeof *r->sum);
-        r->mean = mem_array(s->d_model, sizeof *r->mean);
+        r->sum = mem_array(width_of_rows(s, r), sizeof *r->sum);
+        r->mean = mem_array(width_of_rows(s, r), sizeof *r->mean);
         if (!r->sum || !r->mean) return false;
     }
     bool text = reserve_text(&r->piece) && reserve_text(&r->whole) && reserve_text(&r->show);

@@ -13,10 +13,13 @@ static void set_shape(sched *s, const exec_options *shape, const sched_options *
     if (!s->opt.parallel) s->opt.parallel = 1;
     if (!s->opt.chunk) s->opt.chunk = DEFAULT_CHUNK;
     if (s->opt.step_us <= 0) s->opt.step_us = DEFAULT_STEP_US;
+    s->whole = exec_model(s->x)->encoder;
+    if (s->whole) s->opt.no_prefix = true;
     if (s->opt.no_prefix) s->opt.disk = NULL;
     s->most_running = min_u32(s->opt.parallel, min_u32(shape->max_out, shape->max_tok));
     s->n_vocab = exec_model(s->x)->n_vocab;
     s->d_model = exec_model(s->x)->d_model;
+    s->n_scores = exec_model(s->x)->n_scores;
 }
 
 static bool take_memory(sched *s) {
@@ -40,6 +43,12 @@ status sched_open(sched **out, exec *x, const tokenizer *t, const exec_options *
     if ((uint64_t)shape->n_pages * shape->page_tokens < opt->context)
         return fail(e, ERR_RANGE, "a KV cache of %llu tokens holds no context of %u",
                     (unsigned long long)shape->n_pages * shape->page_tokens, opt->context);
+    const model_info *m = exec_model(x);
+    if (m->encoder && (shape->max_tok < opt->context || shape->max_out < shape->max_tok))
+        return fail(e, ERR_RANGE, "an encoder's context of %u in steps of %u tokens and %u rows", opt->context,
+                    shape->max_tok, shape->max_out);
+    if (m->max_positions && opt->context > m->max_positions)
+        return fail(e, ERR_RANGE, "a context of %u, the model has %u positions", opt->context, m->max_positions);
     sched *s = mem_zalloc(sizeof *s);
     if (!s) return fail(e, ERR_NOMEM, "scheduler");
     s->x = x;

@@ -41,11 +41,13 @@ typedef struct {
     void (*token)(void *user, int32_t id, float logprob, const sample_top *top, uint32_t n_top, const char *text,
                   size_t n);
     void (*logits)(void *user, uint32_t pos, const float *row, uint32_t n_vocab); /* NULL: not wanted */
-    void (*embedding)(void *user, const float *row, uint32_t n_embd);             /* NULL: not wanted */
+    void (*embedding)(void *user, const float *row, uint32_t n_embd);             /* NULL: not wanted; or the scores */
     void (*prompt)(void *user, uint32_t done, uint32_t total); /* NULL: not wanted; first when it is let in */
     void (*finished)(void *user, finish_reason why, const sched_timings *t);
     void (*failed)(void *user, const err *e);
 } sched_events;
+
+typedef enum { POOL_MEAN, POOL_CLS, POOL_LAST } sched_pooling; /* of all hidden states, the first, the last */
 
 typedef struct {
     const int32_t *prompt; /* copied */
@@ -58,7 +60,9 @@ typedef struct {
     uint32_t n_top;    /* alternatives with each token */
     bool special_text; /* control tokens as text */
     bool no_cache;
-    int64_t timeout_us; /* from submission; 0: none. Past it: failed with ERR_TIMEOUT */
+    int64_t timeout_us;    /* from submission; 0: none. Past it: failed with ERR_TIMEOUT */
+    sched_pooling pooling; /* of an embedding */
+    bool scores;           /* of an embedding: what the rank head makes of that state (not with POOL_MEAN) */
     sched_events events;
     void *user;
 } sched_params;

@@ -49,7 +49,7 @@ struct sched_request {
     /* what was told */
     uint32_t n_told; /* tokens of the prompt reported as read */
     uint32_t n_rows; /* positions whose row was reported (logits) or added up (embedding) */
-    double *sum;     /* embedding: [d_model] */
+    double *sum;     /* embedding: [width_of_rows] */
     float *mean;
     sample_bias *bias;
     stop_matcher *stops;
@@ -73,7 +73,8 @@ struct sched {
     const tokenizer *t;
     exec_options shape;
     sched_options opt;
-    uint32_t n_vocab, d_model;
+    uint32_t n_vocab, d_model, n_scores;
+    bool whole;            /* an encoder's prompts are computed in one step, never in chunks */
     uint32_t most_running; /* each has a token and a row of output in every step */
     kv_pool *pool;
     kv_prefix *prefix; /* NULL: none */
@@ -100,9 +101,12 @@ struct sched {
 /* --- request.c */
 /* ERR_INTERNAL for a step that the drawing above does not have; then nothing is changed. */
 MUST_CHECK status request_move(sched_request *r, request_state to, err *e);
-void request_to(sched_request *r, request_state to); /* where another answer than OK is a bug */
-bool request_wants_rows(const sched_request *r);     /* an output row at every position of its prompt */
+void request_to(sched_request *r, request_state to);         /* where another answer than OK is a bug */
+bool request_wants_rows(const sched_request *r);             /* output rows from its prompt's first position on */
+bool request_wants_all(const sched_request *r);              /* and one at each */
+bool request_wants_row(const sched_request *r, uint32_t at); /* at this position, unless it was told */
 bool request_generates(const sched_request *r);
+uint32_t width_of_rows(const sched *s, const sched_request *r); /* of an embedding */
 
 /* --- pages.c */
 /* The known beginning of r and pages for the rest of its log; false: they are not there, r has none. beside: pages that

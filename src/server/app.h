@@ -11,6 +11,7 @@
 #include "server/trace.h"
 
 typedef struct jobs jobs;
+typedef struct workers workers;
 
 typedef struct app {
     const server_options *opt;
@@ -20,9 +21,12 @@ typedef struct app {
     void *loop; /* uv_loop_t */
     metrics *metrics;
     traces *traces;
-    char fingerprint[48];   /* openai_fingerprint */
-    const char *model_name; /* --alias, else the file's name without folder and .gguf */
-    int64_t started_unix;   /* seconds */
+    workers *workers;          /* for the context store; NULL: there is none */
+    char fingerprint[48];      /* openai_fingerprint */
+    const char *model_name;    /* --alias, else the file's name without folder and .gguf */
+    int64_t started_unix;      /* seconds */
+    rf_pooling pooling;        /* of embeddings: the option, else as the model says; never RF_POOLING_MODEL */
+    uint32_t least_dimensions; /* vector_least_dimensions */
     bool draining;
     uint32_t connections, connections_most; /* now, and the most there were */
     uint32_t connections_limit;
@@ -35,10 +39,11 @@ typedef struct {
     route_handler run;
     bool open;      /* no key needed: /health and /ready */
     bool generates; /* refused with 503 while draining */
+    bool text;      /* of what is generated: refused by a model that only embeds */
 } route;
 
 /* Each dialect's file has one table, ending with a NULL path; routes.c lists them. */
-extern const route native_routes[], openai_routes[], llamacpp_routes[], ops_routes[];
+extern const route native_routes[], openai_routes[], llamacpp_routes[], context_routes[], ops_routes[];
 
 /* A reply in the error form of the route's dialect (OpenAI's object for /v1 and llama.cpp's, the native one else), with
  * Retry-After and retry-after-ms where e->retry or the status says so. param NULL: none. Fixed texts and names only: what the

@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "server/asked.h"
 #include "server/job.h"
+#include "server/openai.h"
 #include "server/sse.h"
 
 #include <math.h>
@@ -356,11 +357,14 @@ static void complete(app *a, exchange *x) {
     reply_fail(x, 503, "memory.exhausted", NULL, "no memory for another request");
 }
 
-const route llamacpp_routes[] = {{.method = "POST", .path = "/completion", .run = complete, .generates = true},
-                                 {.method = "POST", .path = "/completions", .run = complete, .generates = true},
-                                 {.method = "POST", .path = "/tokenize", .run = llamacpp_tokenize},
-                                 {.method = "POST", .path = "/detokenize", .run = llamacpp_detokenize},
-                                 {.method = "POST", .path = "/apply-template", .run = llamacpp_apply_template},
-                                 {.method = "GET", .path = "/props", .run = llamacpp_props},
-                                 {.method = "GET", .path = "/slots", .run = llamacpp_slots},
-                                 {.path = NULL}};
+const route llamacpp_routes[] = {
+    {.method = "POST", .path = "/completion", .run = complete, .generates = true, .text = true},
+    {.method = "POST", .path = "/completions", .run = complete, .generates = true, .text = true},
+    {.method = "POST", .path = "/embedding", .run = llamacpp_embedding, .generates = true},
+    {.method = "POST", .path = "/embeddings", .run = llamacpp_embedding, .generates = true},
+    {.method = "POST", .path = "/tokenize", .run = llamacpp_tokenize},
+    {.method = "POST", .path = "/detokenize", .run = llamacpp_detokenize},
+    {.method = "POST", .path = "/apply-template", .run = llamacpp_apply_template},
+    {.method = "GET", .path = "/props", .run = llamacpp_props},
+    {.method = "GET", .path = "/slots", .run = llamacpp_slots},
+    {.path = NULL}};

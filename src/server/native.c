@@ -194,8 +194,8 @@ static void models_route(app *a, exchange *x) {
 }
 
 const route native_routes[] = {
-    {.method = "POST", .path = "/generate", .run = generate, .generates = true},
-    {.method = "POST", .path = "/generate/stream", .run = generate_stream, .generates = true},
+    {.method = "POST", .path = "/generate", .run = generate, .generates = true, .text = true},
+    {.method = "POST", .path = "/generate/stream", .run = generate_stream, .generates = true, .text = true},
     {.method = "GET", .path = "/status/{id}", .run = status_route},
     {.method = "POST", .path = "/cancel/{id}", .run = cancel_route},
     {.method = "GET", .path = "/models", .run = models_route},

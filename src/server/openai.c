@@ -121,10 +121,14 @@ static void get_model(app *a, exchange *x) {
 }
 
 const route openai_routes[] = {
-    {.method = "POST", .path = "/v1/chat/completions", .run = openai_chat, .generates = true},
-    {.method = "POST", .path = "/chat/completions", .run = openai_chat, .generates = true},
-    {.method = "POST", .path = "/v1/completions", .run = openai_completion, .generates = true},
+    {.method = "POST", .path = "/v1/chat/completions", .run = openai_chat, .generates = true, .text = true},
+    {.method = "POST", .path = "/chat/completions", .run = openai_chat, .generates = true, .text = true},
+    {.method = "POST", .path = "/v1/completions", .run = openai_completion, .generates = true, .text = true},
     {.method = "POST", .path = "/v1/embeddings", .run = openai_embeddings, .generates = true},
+    {.method = "POST", .path = "/v1/rerank", .run = openai_rerank, .generates = true},
+    {.method = "POST", .path = "/rerank", .run = openai_rerank, .generates = true},
+    {.method = "POST", .path = "/v1/reranking", .run = openai_rerank, .generates = true},
+    {.method = "POST", .path = "/reranking", .run = openai_rerank, .generates = true},
     {.method = "GET", .path = "/v1/models", .run = list_models},
     {.method = "GET", .path = "/v1/models/{id}", .run = get_model},
     {0},

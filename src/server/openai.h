@@ -29,5 +29,7 @@ bool openai_fits(exchange *x, size_t n_tokens, const char *param);
 void openai_chat(app *a, exchange *x);
 void openai_completion(app *a, exchange *x);
 void openai_embeddings(app *a, exchange *x);
+void openai_rerank(app *a, exchange *x);
+void llamacpp_embedding(app *a, exchange *x); /* llama.cpp's form of it */
 
 #endif

@@ -52,6 +52,9 @@ void openai_call_drop(openai_call *c) {
     mem_free(c->choice);
     json_decref(c->variables);
     json_decref(c->warnings);
+    json_decref(c->timings);
+    strbuf_free(&c->answer);
+    recall_free(&c->recalled);
     mem_free(c);
 }
 
@@ -310,9 +313,9 @@ static void prepared(void *user, exchange *x) {
 }
 
 /* Renders where it is a chat, makes ids, starts the job. */
-static void call_run(openai_call *c) {
+static void call_prepare(openai_call *c) {
     if (c->split_reasoning) c->tags = reasoning_tags_of(template_of(c->app));
-    const size_t n = c->chat ? c->x->body.n : openai_inputs_bytes(c->prompt, c->n_prompt);
+    const size_t n = c->chat ? c->x->body.n + c->recalled.note.n : openai_inputs_bytes(c->prompt, c->n_prompt);
     prepare_run(c->x, n, prepare, prepared, c);
 }
 
@@ -325,7 +328,7 @@ void openai_call_serve(app *a, exchange *x, bool chat, void (*read_fields)(opena
         c->fields_open = fields_finish(&c->f);
     }
     if (c->fields_open)
-        call_run(c);
+        openai_context_find(c, call_prepare);
     else
         openai_call_drop(c);
 }

@@ -8,6 +8,7 @@
 #include "server/openai.h"
 #include "server/openai_input.h"
 #include "server/reasoning.h"
+#include "server/recall.h"
 
 enum {
     OPENAI_MOST_CHOICES = 16,  /* n */
@@ -50,7 +51,13 @@ struct openai_call {
     uint32_t n_shown;
     openai_choice *choice; /* [n_choices] */
     uint32_t n_choices, n_finished;
-    bool streaming, no_memory; /* streaming: the head was sent */
+    /* recall */
+    recall_options recall; /* all zero: not asked for */
+    recalled recalled;
+    strbuf answer;                /* of choice 0, where it is to be kept */
+    json_t *timings;              /* of the job, which may be gone when the answer was kept */
+    void (*then)(openai_call *c); /* what follows the store's work */
+    bool streaming, no_memory;    /* streaming: the head was sent */
 };
 
 /* A route's whole way: the body is opened, read_fields checks what the route takes, then the call runs, or has replied. */
@@ -67,6 +74,14 @@ void openai_reply_done(job *j);
 json_t *openai_logprob(const openai_call *c, const job_event *ev, size_t offset);
 json_t *openai_logprobs_new(bool chat);
 bool openai_logprobs_add(json_t *all, json_t *entry, bool chat); /* takes entry; all NULL, or false: no memory */
+
+/* openai_context.c. `context` of a chat is read; messages are found and put before the conversation, then `then` goes on (or it
+ * replied, and the call is dropped); question and answer are kept, then `then` ends the reply at c->x, and the call is dropped:
+ * false: it cannot be, c->error says why, and nothing was begun. What `usage` says of it; NULL: no memory. */
+void openai_context_read(openai_call *c);
+void openai_context_find(openai_call *c, void (*then)(openai_call *c));
+bool openai_context_keep(openai_call *c, exchange *x, void (*then)(openai_call *c));
+json_t *openai_context_usage(const openai_call *c);
 
 /* openai_messages.c: `messages` checked and put into c->variables with everything else a template may be given. */
 void openai_messages(openai_call *c);

@@ -45,6 +45,7 @@ static void read_modalities(openai_call *c) {
 static void read_fields(openai_call *c) {
     openai_messages(c);
     openai_call_fields(c);
+    openai_context_read(c);
     read_logprobs(c);
     read_reasoning_format(c);
     read_tool_choice(c);

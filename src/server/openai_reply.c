@@ -23,7 +23,12 @@ static json_t *usage_of(const openai_call *c) {
         n_prompt += o->n_prompt;
         n_cached += o->n_cached;
     }
-    return openai_usage(n_prompt, n_predicted, n_cached);
+    json_t *v = openai_usage(n_prompt, n_predicted, n_cached);
+    if (v && (c->recall.k || c->recall.store) && json_object_set_new(v, "context", openai_context_usage(c))) {
+        json_decref(v);
+        return NULL;
+    }
+    return v;
 }
 
 /* Log-probabilities collected so far, handed over. NULL: no memory. */
@@ -155,13 +160,22 @@ static void gather_logprob(openai_call *c, openai_choice *o, const job_event *ev
         o->pending = entry;
 }
 
+/* What the first choice answers is gathered once more where it is to be kept: a stream clears its own. */
+static void gather_answer(openai_call *c, const openai_choice *o, size_t from) {
+    if (!c->recall.store || o != c->choice) return;
+    c->answer.failed |= o->answer.failed;
+    strbuf_add(&c->answer, o->answer.p + from, o->answer.n - from);
+}
+
 static void on_token(openai_call *c, job *j, const job_event *ev) {
     openai_choice *o = &c->choice[ev->choice];
+    const size_t had = o->answer.n;
     gather_logprob(c, o, ev);
     if (ev->text.n)
         gather_text(o, ev->text.p, ev->text.n);
     else
         gather_tag(c, o, ev->id);
+    gather_answer(c, o, had);
     flush_choice(c, j, ev->choice);
 }
 
@@ -174,7 +188,9 @@ static void on_finished(openai_call *c, job *j, const job_event *ev) {
     c->n_finished++;
     bool by_token = o->finish == RF_FINISH_STOP && ev->end->stop < 0;
     if (!by_token) flush_pending(c, o);
+    const size_t had = o->answer.n;
     reasoning_end(&o->split, &o->thought, &o->answer);
+    gather_answer(c, o, had);
     if (!c->stream || !j->x) return;
     begin_stream(c, j);
     begin_choice(c, j, ev->choice);
@@ -233,40 +249,73 @@ static json_t *whole_choice(openai_call *c, uint32_t i) {
                      take_logprobs(c, o), "finish_reason", finish_name(o->finish));
 }
 
-static json_t *whole(openai_call *c, const job *j) {
+static json_t *whole(openai_call *c) {
     json_t *choices = json_array();
     for (uint32_t i = 0; i < c->n_choices; i++)
         if (!choices || json_array_append_new(choices, whole_choice(c, i))) c->no_memory = true;
     json_t *v = head(c, c->chat ? "chat.completion" : "text_completion", choices);
-    if (v && (json_object_set_new(v, "usage", usage_of(c)) || json_object_set_new(v, "timings", job_timings(j))))
+    if (v && (json_object_set_new(v, "usage", usage_of(c)) || json_object_set(v, "timings", c->timings)))
         c->no_memory = true;
-    openai_put_warnings(v, job_warnings(j, c->warnings));
+    openai_put_warnings(v, c->warnings);
+    c->warnings = NULL;
     if (!c->no_memory) return v;
     json_decref(v);
     return NULL;
 }
 
-static void end_stream(openai_call *c, job *j) {
-    if (j->failed) {
-        send(c, j, reply_openai_error(&j->error, NULL));
-    } else if (c->no_memory) {
-        sse_json(j->x, NULL); /* says so */
-    } else if (c->include_usage) {
+/* A write may be the one at which the peer is found gone: then c->x is NULL from there on. */
+static void on_lost(exchange *x) { ((openai_call *)x->user)->x = NULL; }
+
+/* The last event of a stream; what could not be kept is told unasked. */
+static void end_stream(openai_call *c) {
+    c->x->user = c;
+    c->x->closed = on_lost;
+    if (c->include_usage || c->error.code[0]) {
         json_t *v = head(c, c->chat ? "chat.completion.chunk" : "text_completion", json_array());
         if (v && json_object_set_new(v, "usage", usage_of(c))) c->no_memory = true;
-        sse_json(j->x, v);
+        sse_json(c->x, v);
     }
-    if (j->x && !j->failed && !c->no_memory) sse_text(j->x, "[DONE]");
+    if (c->x && !c->no_memory) sse_text(c->x, "[DONE]");
+    if (c->x) exchange_end(c->x);
+}
+
+static void end_reply(openai_call *c) {
+    if (c->streaming)
+        end_stream(c);
+    else
+        reply_json(c->x, 200, whole(c));
+}
+
+static void end_badly(openai_call *c, job *j) {
+    if (!c->streaming && j->failed) {
+        reply_error(j->x, &j->error, NULL);
+        return;
+    }
+    if (!c->streaming) {
+        reply_json(j->x, 200, NULL); /* no memory */
+        return;
+    }
+    sse_json(j->x, j->failed ? reply_openai_error(&j->error, NULL) : NULL);
     if (j->x) exchange_end(j->x);
 }
 
 void openai_reply_done(job *j) {
     openai_call *c = j->user;
     if (!j->x) return;
-    if (c->streaming)
-        end_stream(c, j);
-    else if (j->failed)
-        reply_error(j->x, &j->error, NULL);
-    else
-        reply_json(j->x, 200, whole(c, j));
+    if (j->failed || c->no_memory) {
+        end_badly(c, j);
+        return;
+    }
+    c->timings = job_timings(j);
+    if (!c->streaming) { /* a stream has told them */
+        json_t *all = job_warnings(j, c->warnings);
+        json_decref(c->warnings);
+        c->warnings = all;
+    }
+    if (c->recall.store && !j->cancelled && openai_context_keep(c, j->x, end_reply)) {
+        j->user = NULL; /* the store's, until it has replied */
+        return;
+    }
+    c->x = j->x;
+    end_reply(c);
 }

@@ -1,6 +1,9 @@
 /* /health, /ready, /metrics, /traces. All but /metrics take the same short time whatever the server does. */
 #include "server/ops.h"
 
+#include "server/vector.h"
+
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -65,19 +68,32 @@ static json_t *totals(const app *a) {
                      "tokens_per_second", t.tokens_per_second);
 }
 
+/* What clients get of this model, in a few words. */
+static void tell_gives(const app *a, char *out, size_t size) {
+    const bool text = rf_model_generates(a->model);
+    if (a->pooling == RF_POOLING_RANK)
+        snprintf(out, size, "%s", text ? "text, and scores of documents" : "scores of documents, no text");
+    else
+        snprintf(out, size, "%s (%s)%s", text ? "text and embeddings" : "embeddings", vector_pooling_name(a->pooling),
+                 text ? "" : ", no text");
+}
+
 json_t *ops_health(const app *a, health *how) {
     static const char *const names[] = {"healthy", "degraded", "unhealthy"};
+    char gives[64];
     rf_stats s;
     rf_engine_stats(a->engine, &s);
+    tell_gives(a, gives, sizeof gives);
     json_t *info = engine_info(a), *warnings = json_object_get(info, "warnings");
     const char *why = judge(a, &s, info, how);
     json_t *v =
-        json_pack("{ss ss* ss ss ss so sO* sO* sO* so so si si si sb}", "status", names[*how], "reason", why, "service",
-                  "rocmforge", "version", rf_version(), "model", a->model_name, "checks",
-                  checks(&s, info, *how != HEALTH_BAD), "device", json_object_get(info, "device"), "warnings", warnings,
-                  "downgrades", json_object_get(info, "downgrades"), "limits", limits(a, &s), "totals", totals(a),
-                  "threads", (int)json_integer_value(json_object_get(info, "threads")), "connections",
-                  (int)a->connections, "uptime_seconds", (int)(time(NULL) - a->started_unix), "draining", a->draining);
+        json_pack("{ss ss* ss ss ss ss sb so sO* sO* sO* so so si si si sb}", "status", names[*how], "reason", why,
+                  "service", "rocmforge", "version", rf_version(), "model", a->model_name, "gives", gives, "generates",
+                  (int)rf_model_generates(a->model), "checks", checks(&s, info, *how != HEALTH_BAD), "device",
+                  json_object_get(info, "device"), "warnings", warnings, "downgrades",
+                  json_object_get(info, "downgrades"), "limits", limits(a, &s), "totals", totals(a), "threads",
+                  (int)json_integer_value(json_object_get(info, "threads")), "connections", (int)a->connections,
+                  "uptime_seconds", (int)(time(NULL) - a->started_unix), "draining", a->draining);
     json_object_set_new(json_object_get(json_object_get(v, "checks"), "cache"), "memory",
                         object_of(rf_engine_memory(a->engine)));
     json_decref(info);

@@ -86,14 +86,19 @@ static void bar(strbuf *b, const json_t *h, const char *title, const char *path,
                   json_number_value(find(h, path)), title);
 }
 
-static void route_rows(strbuf *b, const char *title, const route *r) {
+/* Those that this model answers. */
+static void route_rows(strbuf *b, const app *a, const char *title, const route *r) {
     strbuf_printf(b, "<tr><th scope=row>%s<td>", title);
-    for (const char *comma = ""; r->path; r++, comma = "<br>")
+    const char *comma = "";
+    for (; r->path; r++) {
+        if (r->text && !rf_model_generates(a->model)) continue;
         strbuf_printf(b, "%s<code>%s %s</code>", comma, r->method, r->path);
+        comma = "<br>";
+    }
     strbuf_puts(b, "\n");
 }
 
-static void body(strbuf *b, const json_t *h) {
+static void body(strbuf *b, const app *a, const json_t *h) {
     strbuf_puts(b, "<h1>");
     value(b, find(h, "model"));
     strbuf_puts(b, "</h1>\n<p><span id=status data-v=status data-s=");
@@ -120,11 +125,13 @@ static void body(strbuf *b, const json_t *h) {
     row(b, h, "why this one", "device.reason");
     row(b, h, "threads", "threads");
     row(b, h, "context", "limits.context");
+    row(b, h, "gives", "gives");
     strbuf_puts(b, "</table>\n<h2>Routes</h2><table>\n");
-    route_rows(b, "OpenAI", openai_routes);
-    route_rows(b, "native", native_routes);
-    route_rows(b, "llama.cpp", llamacpp_routes);
-    route_rows(b, "operation", ops_routes);
+    route_rows(b, a, "OpenAI", openai_routes);
+    route_rows(b, a, "native", native_routes);
+    route_rows(b, a, "llama.cpp", llamacpp_routes);
+    if (a->opt->context) route_rows(b, a, "context", context_routes);
+    route_rows(b, a, "operation", ops_routes);
     strbuf_puts(b, "</table>\n");
 }
 
@@ -145,7 +152,7 @@ void ops_page(app *a, exchange *x) {
         "<!DOCTYPE html>\n<html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\n"
         "<title>rocmforge</title>\n<style nonce=%s>%s</style>\n",
         nonce, style);
-    if (h) body(&b, h);
+    if (h) body(&b, a, h);
     strbuf_printf(&b, "<noscript><p>Reload for newer figures.</p></noscript>\n<script nonce=%s>%s</script>\n", nonce,
                   script);
     snprintf(policy, sizeof policy,

@@ -11,9 +11,9 @@
 enum { RETRY_SECONDS_FULL = 1, RETRY_SECONDS_DOWN = 60 };
 
 static bool is_openai_form(str path) {
-    static const char *const llamacpp[] = {"/completion", "/completions",    "/tokenize",
-                                           "/detokenize", "/apply-template", "/infill",
-                                           "/props",      "/slots",          "/chat/completions"};
+    static const char *const llamacpp[] = {
+        "/completion", "/completions",      "/tokenize",  "/detokenize", "/apply-template", "/infill",   "/props",
+        "/slots",      "/chat/completions", "/embedding", "/embeddings", "/rerank",         "/reranking"};
     if (str_starts(path, "/v1/") || str_is(path, "/v1")) return true;
     for (size_t i = 0; i < sizeof llamacpp / sizeof *llamacpp; i++)
         if (str_is(path, llamacpp[i])) return true;

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-static const route *const tables[] = {native_routes, openai_routes, llamacpp_routes, ops_routes};
+static const route *const tables[] = {native_routes, openai_routes, llamacpp_routes, context_routes, ops_routes};
 enum { N_TABLES = sizeof tables / sizeof *tables };
 
 /* Does the path fit the pattern? *param: what stands for {id}. */
@@ -52,8 +52,7 @@ static bool is_known_method(str m) {
 
 /* Routes that are to come (a slash at the end: all below), so that nobody hunts for a typing error. */
 static bool is_planned(str path) {
-    static const char *const planned[] = {"/v1/rerank",    "/rerank",       "/infill", "/v1/messages",
-                                          "/v1/messages/", "/v1/responses", "/api/",   "/context/"};
+    static const char *const planned[] = {"/infill", "/v1/messages", "/v1/messages/", "/v1/responses", "/api/"};
     for (size_t i = 0; i < sizeof planned / sizeof *planned; i++) {
         bool below = planned[i][strlen(planned[i]) - 1] == '/';
         if (below ? str_starts(path, planned[i]) : str_is(path, planned[i])) return true;
@@ -87,6 +86,9 @@ void routes_run(app *a, exchange *x, const char **name) {
         no_route(x, &allow);
     else if (r->generates && a->draining)
         reply_fail(x, 503, "server.draining", NULL, "the server is shutting down");
+    else if (r->text && !rf_model_generates(a->model))
+        reply_fail(x, 400, "model.embeds_only", "model", "this model makes vectors, no text: POST %s",
+                   a->pooling == RF_POOLING_RANK ? "/v1/rerank" : "/v1/embeddings");
     else
         r->run(a, x);
     strbuf_free(&allow);

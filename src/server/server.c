@@ -5,8 +5,10 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "server/conn.h"
+#include "server/context.h"
 #include "server/job.h"
 #include "server/notify.h"
+#include "server/vector.h"
 
 #include <errno.h>
 #include <netdb.h>
@@ -276,11 +278,15 @@ static bool open_books(server *s, rf_error *e) {
     s->model_name = name_model(o);
     a->model_name = s->model_name;
     a->started_unix = (int64_t)time(NULL);
+    a->pooling = o->pooling == RF_POOLING_MODEL ? rf_model_pooling(a->model) : o->pooling;
+    a->least_dimensions = vector_least_dimensions(a->model);
     a->metrics = metrics_new();
     s->guard = guard_new(o);
     a->traces = traces_new(&t, e);
     if (!a->traces) return false;
     a->jobs = jobs_new(a, &s->loop);
+    if (o->context) a->workers = workers_new(&s->loop, CONTEXT_THREADS, CONTEXT_WAITING);
+    if (o->context && !a->workers) return server_failed(e, ERR_NOMEM, "threads for the context store");
     if (!s->model_name || !a->metrics || !s->guard || !a->jobs)
         return server_failed(e, ERR_NOMEM, "the server's tables");
     if (getrandom(&s->id_seed, sizeof s->id_seed, 0) != sizeof s->id_seed) s->id_seed = (uint64_t)clock_us();
@@ -303,6 +309,7 @@ static void close_server(server *s) {
         while (s->app.jobs && jobs_running(s->app.jobs)) uv_run(&s->loop, UV_RUN_ONCE);
     }
     jobs_free(s->app.jobs);
+    workers_free(s->app.workers);
     if (s->has_loop) {
         uv_walk(&s->loop, close_handle, NULL);
         uv_run(&s->loop, UV_RUN_DEFAULT);
@@ -345,6 +352,7 @@ bool server_run(const server_options *opt, rf_model *m, rf_engine *g, void (*rea
         write_address(s, address, sizeof address);
         if (ready) ready(user, address);
         notify_systemd("READY=1");
+        if (opt->context) context_catch_up(&s->app);
         log_event(log_start_level(), "server", "listening",
                   (log_field[]){log_s("address", address),
                                 log_s("model", s->model_name),

@@ -24,8 +24,10 @@ typedef struct {
     uint32_t drain_seconds;                              /* [30] */
     int64_t timeout_us;                                  /* of a request; 0: none */
     bool strict_model, slots, trust_traceparent;
-    uint32_t stall_seconds;                                  /* a reader that takes nothing is dropped after [30] */
-    const char *chat_template;                               /* text that replaces the model's; NULL: none */
+    rf_context *context;       /* its routes and recall; NULL: none. Used from several threads while the server runs */
+    rf_pooling pooling;        /* of embeddings; RF_POOLING_MODEL: as the model says */
+    uint32_t stall_seconds;    /* a reader that takes nothing is dropped after [30] */
+    const char *chat_template; /* text that replaces the model's; NULL: none */
     const char *template_kwargs;                             /* JSON object of defaults; NULL: none */
     double trace_sample;                                     /* share of requests traced [0.1] */
     uint32_t trace_most;                                     /* kept for /traces [1000] */

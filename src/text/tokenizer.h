@@ -2,7 +2,18 @@
  * BPE over characters ("gemma4"), WordPiece ("bert") and unigram ("t5"). Of equal token texts the last id wins.
  * A tokenizer is built once, immutable afterwards, any thread may use it. It borrows the token texts from the gguf, which
  * must outlive it. All scanners are hand-written, linear in the input and use a flat stack.
- * Behaviour is llama.cpp's for valid UTF-8; other bytes never fail badly. */
+ * Behaviour is llama.cpp's for valid UTF-8; other bytes never fail badly.
+ *
+ * Keys read, tokenizer.ggml.* but for the last row:
+ *   model, tokens, token_type          the last may be missing: all tokens are normal
+ *   scores                             SPM and unigram, which needs them
+ *   pre, merges                        BPE; other kinds pass over them
+ *   bos_token_id and eos_, eot_, eom_, unknown_, seperator_ (so spelt), padding_, mask_, fim_pre_, fim_suf_, fim_mid_,
+ *     fim_pad_, fim_rep_, fim_sep_ (and prefix_, suffix_, middle_); cls_ is a WordPiece's BOS unless bos_ is there
+ *   add_bos_token, add_eos_token, add_sep_token, add_space_prefix
+ *   normalizer.lowercase, normalizer.strip_accents            WordPiece (wpm.h)
+ *   precompiled_charsmap, remove_extra_whitespaces            unigram (ugm.h, charsmap.h)
+ *   general.name, general.architecture                        tell whose special tokens take the spaces beside them */
 #ifndef ROCMFORGE_TEXT_TOKENIZER_H
 #define ROCMFORGE_TEXT_TOKENIZER_H
 
@@ -34,7 +45,7 @@ typedef struct {
     uint32_t n_vocab;
     token_id bos, eos, eot, eom, unk, sep, pad, mask, fim_pre, fim_suf, fim_mid; /* TOKEN_NONE when absent */
     bool add_bos, add_eos, add_space_prefix;
-    bool add_sep; /* a separator stands between the two texts of a pair */
+    bool add_sep; /* a separator stands between the two texts of a pair; false where there is no sep */
 } tokenizer_info;
 const tokenizer_info *tokenizer_get_info(const tokenizer *t);
 
@@ -52,7 +63,7 @@ typedef struct {
 } byte_span;
 
 typedef struct {
-    bool add_special;   /* BOS/EOS as the file says */
+    bool add_special;   /* BOS/EOS as the file says; WordPiece: always [CLS] and, at the end, [SEP] */
     bool parse_special; /* control tokens in the text are recognised (user-defined ones always are) */
     bool no_bos;        /* with add_special: the text has its BOS already */
     const byte_span

@@ -38,8 +38,8 @@ def test_an_option_that_a_command_does_not_use_is_refused(refused, command, opti
     assert f"{option} is not used by this command" in refused("usage.argument", command, "m", option, "1", status=2)
 
 
-@pytest.mark.parametrize("args", (["perplexity", "m"], ["embed", "m"], ["quantize", "a", "b", "c"],
-                                  ["convert", "a", "b"], ["models"], ["context", "list"],
+@pytest.mark.parametrize("args", (["perplexity", "m"], ["quantize", "a", "b", "c"],
+                                  ["models"],
                                   ["generate", "m", "--grammar", "x"], ["generate", "m", "--mirostat", "1"],
                                   ["generate", "m", "--dry-multiplier", "1"],
                                   ["generate", "m", "--lora=x"], ["plan", "m", "--no-mmap"]))

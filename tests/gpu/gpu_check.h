@@ -27,7 +27,7 @@ void check_launch(check_rig *r, const char *file, const char *kernel, uint32_t g
                   uint32_t block, const void *args, size_t args_bytes);
 void check_reset(check_rig *r); /* frees all memory */
 
-bool check_wanted(const check_rig *r, const char *name); /* and not one of RF_GPU_SKIP, names with commas between */
+bool check_wanted(const check_rig *r, const char *name); /* by the program's argument */
 bool check_long(void);                                   /* RF_LONG is set: all shapes; else a few of each kind */
 bool check_short(void); /* RF_GPU_SHORT is set: one small awkward shape or two a kernel, for the emulator */
 /* The emulator divides wrongly where a numerator is below 2^-103 or a quotient has no normal form (its v_div_scale; hardware

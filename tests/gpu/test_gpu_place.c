@@ -8,6 +8,8 @@
 
 #include "../unit/tiny_gguf.h"
 #include "api/api.h"
+#include "api/verify.h"
+#include "backend/gpu/code.h"
 #include "fake_driver.h"
 
 enum { MIB = 20, GIB = 30, PARALLEL = 600, CONTEXT = 2048, N_LAYER = 8 };
@@ -134,12 +136,52 @@ static void test_shared_memory_is_counted_once_on_each_side(void **state) {
     assert_int_equal(try_fit(&poor, full, &s, &e), OK);
 }
 
+/* Where the host has no memory to be asked, the GPU is taken unverified, and that is said. */
+static void test_an_unverified_gpu(void **state) {
+    (void)state;
+    const char *target;
+    if (!gpu_code_covers("gfx1100", &target)) skip(); /* this build has no code for it */
+    err e = {0};
+    rf_error why;
+    char small[TINY_PATH];
+    tiny_shape shape = tiny_shape_of("llama", QUANT_Q8_0);
+    rf_model *m;
+    api_shape s;
+    api_backends b;
+    exec *x = NULL;
+    tiny_gguf_write(&shape, small);
+    setenv("XDG_CACHE_HOME", "nowhere", 1); /* no verdict is kept */
+    setenv("HOME", "nowhere", 1);
+    if (!rf_model_open(&m, small, &why)) fail_msg("%s", why.message);
+    assert_int_equal(api_shape_make(&s, m, &(rf_engine_options){.device = "cpu", .context = 256, .threads = 1}, &e),
+                     OK);
+    fake_list_open(&list, 1, &(fake_options){.wave = 32});
+    s.gpus = &list;
+    s.host_bytes = 1;
+    assert_int_equal(api_split_make(&s, m, &(rf_engine_options){0}, &e), OK);
+    assert_int_equal(api_backends_open(&b, &s, &e), OK);
+    exec_options eo = api_exec_options(&s, &b);
+    if (exec_open(&x, m->file, &eo, b.b, b.n, NULL, NULL, &e)) fail_msg("%s", e.text);
+    assert_int_equal(verify_engine(x, m, &s, VERIFY_ALWAYS, &e), OK);
+    assert_int_equal(strncmp(s.verified, "not verified: ", 14), 0);
+    assert_true(s.down.n == 1 && s.down.item[0].id == DOWN_VERIFY && s.down.item[0].cause == ERR_MEMORY_PLAN);
+    s.host_bytes = 0;
+    assert_int_equal(verify_engine(x, m, &s, VERIFY_ALWAYS, &e), OK);
+    assert_string_equal(s.verified, "equal to the CPU, bit for bit, now");
+    exec_close(x);
+    s.gpus = NULL;
+    fake_list_close(&list);
+    rf_model_close(m);
+    unlink(small);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_both_memories_count),
         cmocka_unit_test(test_what_does_not_fit_is_said_with_what_would),
         cmocka_unit_test(test_layers_are_split_where_that_is_allowed),
         cmocka_unit_test(test_shared_memory_is_counted_once_on_each_side),
+        cmocka_unit_test(test_an_unverified_gpu),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

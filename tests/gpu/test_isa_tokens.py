@@ -13,7 +13,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "oracle")) 
 BUILD = pathlib.Path(os.environ["RF_BUILD"])
 STANDIN = BUILD / "tests/simt/libstandin_hip.so"
 SMALL = {"n_layer": 2, "d_model": 64, "d_ff": 128, "n_head": 2, "n_kv_head": 1, "d_head": 32, "context": 256}
-WIDE = {**SMALL, "d_model": 256, "d_ff": 256, "d_head": 64}
+WIDE = {**SMALL, "d_model": 256, "d_ff": 256, "n_head": 4, "d_head": 64}
 SHORT = [("gfx1100", "llama", "Q8_0", "f16"), ("gfx1100", "qwen3", "Q4_0", "q8_0"), ("gfx1100", "gemma3", "Q5_1", "f16"),
          ("gfx1201", "llama", "F16", "q4_0"), ("gfx942", "llama", "Q4_0", "q8_0")]
 LONG = [(device, arch, kind, cache) for device in ("gfx1100", "gfx1201", "gfx942") for arch in ("llama", "qwen3", "gemma3")

@@ -64,6 +64,40 @@ class Model:
         if rc:
             raise RuntimeError(f"llama_decode: {rc}")
 
+    def embeddings(self, prompts, pooling=-1, flash=False, width=None):
+        """Of several token lists, in one batch. pooling: llama.cpp's number, -1 as the file says. -> float32 [n, width]"""
+        n_tok = sum(map(len, prompts))
+        p = self.lib.llama_context_default_params()
+        p.n_ctx = p.n_batch = p.n_ubatch = (n_tok + 255) // 256 * 256
+        p.n_seq_max = 1 << (len(prompts) - 1).bit_length()  # it divides n_ubatch: the library's own reserve asserts that
+        p.kv_unified = p.embeddings = p.swa_full = p.no_perf = True
+        p.n_threads = p.n_threads_batch = 1
+        p.type_k = p.type_v = CACHE["f32"]
+        p.pooling_type = pooling
+        p.flash_attn_type = 1 if flash else 0
+        ctx = self.lib.llama_init_from_model(self.model, p)
+        if ctx == self.ffi.NULL:
+            raise RuntimeError("the oracle cannot make a context")
+        b = self.lib.llama_batch_init(n_tok, 0, 1)
+        at = 0
+        for seq, tokens in enumerate(prompts):
+            for pos, t in enumerate(tokens):
+                b.token[at], b.pos[at], b.n_seq_id[at], b.logits[at] = int(t), pos, 1, 1
+                b.seq_id[at][0] = seq
+                at += 1
+        b.n_tokens = n_tok
+        rc = self.lib.llama_decode(ctx, b)
+        self.lib.llama_batch_free(b)
+        if rc:
+            raise RuntimeError(f"llama_decode: {rc}")
+        width = width or self.lib.llama_model_n_embd(self.model)
+        out = np.empty((len(prompts), width), np.float32)
+        for seq in range(len(prompts)):
+            row = self.lib.llama_get_embeddings_seq(ctx, seq)
+            out[seq] = np.frombuffer(self.ffi.buffer(row, 4 * width), np.float32)
+        self.lib.llama_free(ctx)
+        return out
+
     def tokenize(self, text, add_special=True, parse_special=True):
         raw = text.encode()
         out = self.ffi.new("llama_token[]", len(raw) + 8)

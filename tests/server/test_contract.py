@@ -10,11 +10,14 @@ GENERATIONS = {  # route: (a request, the name of its limit)
     "/generate": ({"prompt": TEXT}, "max_tokens"), "/generate/stream": ({"prompt": TEXT}, "max_tokens"),
     "/completion": ({"prompt": TEXT}, "n_predict"), "/v1/completions": ({"prompt": TEXT}, "max_tokens"),
     "/v1/chat/completions": (CHAT, "max_tokens")}
-OPENAI_FORM = ("/v1/", "/completion", "/tokenize", "/detokenize", "/apply-template", "/infill", "/props", "/slots")
-NOT_BUILT = [("POST", "/v1/rerank"), ("POST", "/infill"), ("POST", "/v1/messages"), ("POST", "/v1/messages/count_tokens"),
+EMBEDDINGS = {"/v1/embeddings": {"input": TEXT}, "/embedding": {"content": TEXT}, "/embeddings": {"input": TEXT}}
+RERANKS = {path: {"query": TEXT, "documents": [TEXT]} for path in ("/v1/rerank", "/rerank", "/v1/reranking", "/reranking")}
+CONTEXT = [("GET", "/context/search?q=x"), ("POST", "/context/messages"), ("GET", "/context/messages"), ("DELETE", "/context/messages?all=true"),
+           ("GET", "/context/messages/1"), ("DELETE", "/context/messages/1"), ("GET", "/context/stats")]
+OPENAI_FORM = ("/v1/", "/completion", "/tokenize", "/detokenize", "/apply-template", "/infill", "/props", "/slots", "/embedding", "/rerank", "/reranking")
+NOT_BUILT = [("POST", "/infill"), ("POST", "/v1/messages"), ("POST", "/v1/messages/count_tokens"),
              ("POST", "/v1/responses"), ("POST", "/api/chat"), ("POST", "/api/generate"), ("GET", "/api/tags"), ("POST", "/api/show"),
-             ("GET", "/api/ps"), ("GET", "/api/version"), ("POST", "/api/embed"), ("GET", "/context/search"),
-             ("POST", "/context/messages"), ("GET", "/context/messages"), ("DELETE", "/context/messages")]
+             ("GET", "/api/ps"), ("GET", "/api/version"), ("POST", "/api/embed")]
 
 
 def check_error(r, path, status, code=None, param=None):
@@ -145,6 +148,38 @@ def test_404_of_a_route_to_come_names_it(server, method, path):
 
 
 @pytest.mark.smoke
+@pytest.mark.parametrize("method, path", CONTEXT)
+def test_404_without_a_context_store_names_the_option(server, method, path):
+    r = server.request(method, path, {"text": TEXT} if method == "POST" else None)
+    check_error(r, path, 404, "request.not_found")
+    assert "--context FILE" in r.text
+
+
+@pytest.mark.smoke
+def test_recall_without_a_context_store_names_the_option(server):
+    r = server.post("/v1/chat/completions", {**CHAT, "context": {"recall": 3}})
+    check_error(r, "/v1/", 400, "request.field", "context")
+    assert "--context FILE" in r.text
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("path", [*EMBEDDINGS, *RERANKS])
+def test_vectors_and_scores_keep_the_contract(server, path):
+    """Ids, kinds of errors, names of fields, warnings: as those of generations. The model has no rank head: that is told first."""
+    body, ranks = {**EMBEDDINGS, **RERANKS}[path], path in RERANKS
+    r = server.post(path, body, headers={"X-Request-Id": "mine"})
+    assert r.header("x-request-id") == "mine" and r.status == (400 if ranks else 200)
+    check_error(server.get(path), path, 405)
+    check_error(server.post(path, b"{"), path, 400, "request.unsupported" if ranks else "request.json")
+    if ranks:
+        return check_error(r, path, 400, "request.unsupported", "model")
+    check_error(server.post(path, {**body, "temperature": 1}), path, 400, "request.field", "temperature")
+    check_error(server.post(path, body, headers={"Content-Type": "text/plain"}), path, 415)
+    if path == "/v1/embeddings":
+        assert server.post(path, {**body, "user": "me"}).json["warnings"][0].startswith("user is ignored")
+
+
+@pytest.mark.smoke
 def test_404_of_no_route_and_no_request(server):
     for path in ("/nothing", "/v1/nothing", "/apis", "/status/nobody", "/v1/models/other"):
         r = server.get(path)
@@ -163,6 +198,10 @@ def test_405_says_what_is_allowed(server):
 
 def test_401_413_415(serve):
     s = serve("-c", 256, "--api-key", "k3y", "--max-body", "4K")
+    for path, body in {**EMBEDDINGS, **RERANKS}.items():
+        check_error(s.post(path, body), path, 401)
+    for method, path in CONTEXT:
+        check_error(s.request(method, path, {} if method == "POST" else None), path, 401)
     for path, (body, _) in GENERATIONS.items():
         check_error(s.post(path, body), path, 401)
         key = {"Authorization": "Bearer k3y"}
@@ -181,6 +220,8 @@ def test_429_and_503(serve):
             s.wait_until(lambda: s.get("/health").json["checks"]["requests"]["active"] == 1, "a running request")
         s.wait_until(lambda: s.get("/health").json["checks"]["requests"]["queued"] == 1, "a queued request")
         for path, (body, _) in GENERATIONS.items():
+            check_error(s.post(path, body), path, 429)
+        for path, body in EMBEDDINGS.items():
             check_error(s.post(path, body), path, 429)
         path, raw = "/v1/chat/completions", json.dumps(CHAT).encode()
         kept.send(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(raw))

@@ -20,9 +20,9 @@ FAMILIES = {"gfx11": "rdna3", "gfx12": "rdna4", "gfx94": "cdna", "gfx95": "cdna"
 PT_LOAD, SHT_DYNSYM, S_NOP, PAGE = 1, 11, 0xBF800000, 4096
 # What only caches notice: memory is coherent here, so these become s_nop.
 CACHE_ONLY = re.compile(r"^(buffer_gl[01]_inv|buffer_inv|buffer_wbl2|global_(inv|wb|wbinv))\b")
-FORMS = "rocmforge_isa_forms_1"  # to be counted up when what is compiled for the same input changes
+FORMS = "rocmforge_isa_forms_2"  # to be counted up when what is compiled for the same input changes
 DS_LOAD_HALF = re.compile(r"DS_LOAD_[UI](?:8|16)_D16(_HI)?$")
-PERMUTE_LANE = re.compile(r"_lane = (?:32'I)?(\(.*\)) / 4U? % (64|32|num_lanes)U?")
+PERMUTE_LANE = re.compile(r"src_lane = (?:32'I)?(\(.*\)) / 4U? % (64|32|num_lanes)U?")
 MIXED_SIGNS = re.compile(r"(\*\(\(unsigned_int(\d+)\*\)[^;=]* = )\(int\2\)\{")
 CODE_LINE = re.compile(r"^\s+(\S.*?)\s*// ([0-9A-F]+):((?: [0-9A-F]{8})+)")
 LDS_SHIFT, LDS_MASK, LDS_UNIT = 15, 0x1FF, 512  # GRANULATED_LDS_SIZE of COMPUTE_PGM_RSRC2
@@ -49,11 +49,13 @@ def import_emulator(folder):
 
 def keep_what_is_compiled(emu):
     """To compile a form of instruction takes a quarter of a second, and a kernel has a hundred: they are kept in tinygrad's own
-    cache on disk. And what stands at an address is decoded once, not once a launch: code objects stay where they are."""
+    cache on disk, apart by whether denormals are flushed, which the compiler's constants may depend on. And what stands at an
+    address is decoded once, not once a launch: code objects stay where they are."""
     from tinygrad.helpers import diskcache_get, diskcache_put
 
     def to_program(sink, renderer, plain=emu.to_program):
-        key = f"{sink.key.hex()} {renderer.target}"
+        flushes = emu._MXCSRContext is not contextlib.nullcontext
+        key = f"{sink.key.hex()} {renderer.target} {flushes}"
         known = diskcache_get(FORMS, key)
         return diskcache_put(FORMS, key, plain(sink, renderer)) if known is None else known
 
@@ -70,13 +72,13 @@ def mend_vectors():
 
 
 def mend_permutes(emu):
-    """ds_bpermute_b32 and ds_permute_b32. Its reader of pseudocode has no operator % and drops it with what follows, so that a lane's
-    number is address / 4, also of lanes switched off, and reads outside the registers end the process; the guides say "High-order
-    bits are ignored". And lanes switched off get 0, where the pseudocode writes a register only `if EXEC[i]`."""
+    """ds_bpermute_b32. Its reader of pseudocode has no operator % and drops it with what follows, so that the lane to read is address
+    / 4, also of lanes switched off, and what lies outside the registers ends the process; the guides say "High-order bits are
+    ignored". And lanes switched off get 0, where the pseudocode writes a register only `if EXEC[i]`."""
     lanes = {"64": "63U", "32": "31U", "num_lanes": "(num_lanes - 1)"}
 
     def parse(pcode, srcs=None, plain=emu.parse_pcode):
-        names, writes = plain(PERMUTE_LANE.sub(lambda m: f"_lane = {m[1]} >> 2U & {lanes[m[2]]}", pcode), srcs)
+        names, writes = plain(PERMUTE_LANE.sub(lambda m: f"src_lane = {m[1]} >> 2U & {lanes[m[2]]}", pcode), srcs)
         if PERMUTE_LANE.search(pcode):  # one write for each lane, in their order
             on = [emu._lane_active(srcs["EXEC"], emu._c(lane)) for lane in range(len(writes))]
             writes = [(name, (at.valid(is_on), value)) for is_on, (name, (at, value)) in zip(on, writes)]

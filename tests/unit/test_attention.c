@@ -24,8 +24,8 @@ typedef struct {
     gguf_tensor embed, q, k, v, sinks;
     float embed_data[H_VOCAB * H_D], q_data[H_D * H_OUT], k_data[H_D * H_KV * H_D], v_data[H_D * H_KV * H_D],
         sink_data[H_HEADS];
-    uint32_t window;
-    float softcap;
+    uint32_t window, ahead;
+    float softcap, alibi;
     bool with_sinks;
 } hand_model;
 
@@ -64,6 +64,8 @@ static status hand_graph(graph *g, const hand_model *m, err *e) {
                                .d_k = H_D,
                                .d_v = H_D,
                                .window = m->window,
+                               .ahead = m->ahead,
+                               .alibi = m->alibi,
                                .scale = H_SCALE,
                                .softcap = m->softcap}};
     node *append = graph_add2(g, OP_KV_APPEND, &p, "append", k, v);
@@ -141,10 +143,14 @@ static void hand_step(hand_rig *h, uint32_t from, uint32_t n, float *out) {
     assert_int_equal(h->b->ops->read(h->b, h->g.result, n, out, NULL), OK);
 }
 
+/* ALiBi, 8 for six heads: those of four heads, 2^-2 .. 2^-8, then the odd ones of eight. */
+static const double slopes_of_6[H_HEADS] = {1.0 / 4, 1.0 / 16, 1.0 / 64, 1.0 / 256, 1.0 / 2, 1.0 / 8};
+
 /* Attention as the textbook has it, in double. */
 static void textbook(const hand_model *m, uint32_t pos, double out[H_OUT]) {
     static double score[H_DEEP + 1];
     uint32_t first = m->window && pos >= m->window ? pos - m->window + 1 : 0;
+    uint32_t last = m->ahead < H_DEEP - 1 - pos ? pos + m->ahead : H_DEEP - 1;
     for (uint32_t head = 0; head < H_HEADS; head++) {
         const float *wq = m->q_data + (size_t)head * H_D * H_D,
                     *x = m->embed_data + (size_t)(rng_u64(9, pos) % H_VOCAB) * H_D;
@@ -159,17 +165,19 @@ static void textbook(const hand_model *m, uint32_t pos, double out[H_OUT]) {
             qk[j] = 0;
             for (uint32_t i = 0; i < H_D; i++) qk[j] += q[i] * (double)wk[i * H_D + j];
         }
-        for (uint32_t t = first; t <= pos; t++) {
+        double slope = (double)m->alibi > 0 ? slopes_of_6[head] : 0;
+        for (uint32_t t = first; t <= last; t++) {
             const float *y = m->embed_data + (size_t)(rng_u64(9, t) % H_VOCAB) * H_D;
             score[t] = 0;
             for (uint32_t j = 0; j < H_D; j++) score[t] += qk[j] * (double)y[j];
             score[t] *= (double)H_SCALE;
+            score[t] -= slope * fabs((double)t - pos);
             if (m->softcap > 0) score[t] = (double)m->softcap * tanh(score[t] / (double)m->softcap);
             max = fmax(max, score[t]);
         }
         if (m->with_sinks) max = fmax(max, (double)m->sink_data[head]);
         double mix[H_D] = {0};
-        for (uint32_t t = first; t <= pos; t++) {
+        for (uint32_t t = first; t <= last; t++) {
             const float *y = m->embed_data + (size_t)(rng_u64(9, t) % H_VOCAB) * H_D;
             double w = exp(score[t] - max);
             sum += w;
@@ -205,7 +213,7 @@ static void check_hand_model(const hand_model *m) {
             hand_open(&h, m, threads, tier);
             hand_step(&h, 0, H_DEEP, again);
             assert_memory_equal(again, all, sizeof all);
-            for (uint32_t pos = 400; pos < H_DEEP; pos += 13) {
+            for (uint32_t pos = 400; pos < H_DEEP && !m->ahead; pos += 13) { /* who looks ahead needs the whole step */
                 hand_step(&h, pos, 1, row);
                 if (memcmp(row, all + pos * H_OUT, sizeof row) != 0)
                     fail_msg("position %u alone, %u threads, tier %d: other bits", pos, threads, tier);
@@ -227,7 +235,25 @@ static void test_attention_by_hand(void **state) {
     if (!check_sanitized()) check_hand_model(&m);
 }
 
+/* Encoders: all keys, a window to both sides, ALiBi to both sides. */
+static void test_attention_that_looks_ahead(void **state) {
+    (void)state;
+    static hand_model m;
+    hand_model_make(&m);
+    m.ahead = ATTN_SEES_ALL;
+    check_hand_model(&m);
+    m.alibi = 8.0f;
+    check_hand_model(&m);
+    m.alibi = 0.0f;
+    for (m.ahead = 1; m.ahead < 400; m.ahead = m.ahead * 4 + 3) {
+        m.window = m.ahead + 1;
+        check_hand_model(&m);
+        if (check_sanitized()) break;
+    }
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_attention_by_hand)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_attention_by_hand),
+                                       cmocka_unit_test(test_attention_that_looks_ahead)};
     return cmocka_run_group_tests_name("attention", tests, NULL, NULL);
 }

@@ -72,8 +72,9 @@ static void expect_canaries(const float *x, size_t n, const char *what, size_t s
 }
 
 /* --- rows --------------------------------------------------------------------------------------------------------------- */
-static const char *const row_names[] = {"add",    "mul",   "scale",    "softcap",    "silu",       "gelu",
-                                        "swiglu", "geglu", "rms_norm", "rms_norm 1", "layer_norm", "softmax"};
+static const char *const row_names[] = {"add",        "mul",        "scale",        "softcap", "silu",
+                                        "gelu",       "gelu_erf",   "swiglu",       "geglu",   "rms_norm",
+                                        "rms_norm 1", "layer_norm", "layer_norm 0", "softmax"};
 enum { N_ROW_KERNELS = sizeof row_names / sizeof *row_names };
 
 static void run_row(const cpu_ops *o, int kernel, float *y, const float *a, const float *b, const float *c, size_t n) {
@@ -84,11 +85,13 @@ static void run_row(const cpu_ops *o, int kernel, float *y, const float *a, cons
     case 3: o->softcap(y, a, 30.0f, n); break;
     case 4: o->silu(y, a, n); break;
     case 5: o->gelu(y, a, n); break;
-    case 6: o->swiglu(y, a, b, n); break;
-    case 7: o->geglu(y, a, b, n); break;
-    case 8: o->rms_norm(y, a, b, n, 1e-5f); break;
-    case 9: o->rms_norm(y, a, NULL, n, 1e-6f); break;
-    case 10: o->layer_norm(y, a, b, c, n, 1e-5f); break;
+    case 6: o->gelu_erf(y, a, n); break;
+    case 7: o->swiglu(y, a, b, n); break;
+    case 8: o->geglu(y, a, b, n); break;
+    case 9: o->rms_norm(y, a, b, n, 1e-5f); break;
+    case 10: o->rms_norm(y, a, NULL, n, 1e-6f); break;
+    case 11: o->layer_norm(y, a, b, c, n, 1e-5f); break;
+    case 12: o->layer_norm(y, a, b, NULL, n, 1e-5f); break;
     default: o->softmax(y, a, n); break;
     }
 }
@@ -127,7 +130,7 @@ static void functions_of_tier(void) {
     float x[N], want[N], got[N];
     for (uint64_t u = 0; u < 1ull << 32; u += 1021 * N) {
         for (uint32_t i = 0; i < N; i++) x[i] = canon_from_bits((uint32_t)(u + 1021 * i));
-        for (int kernel = 3; kernel <= 5; kernel++) {
+        for (int kernel = 3; kernel <= 6; kernel++) {
             run_row(&ref, kernel, want, x, NULL, NULL, N);
             run_row(&tier_ops, kernel, got, x, NULL, NULL, N);
             expect_same(want, got, N, row_names[kernel], N);
@@ -153,7 +156,7 @@ static void worst(double *w, double got, double exact) {
 
 static void test_accuracy_of_functions(void **state) {
     (void)state;
-    double e_exp = 0, e_tanh = 0, e_silu = 0, e_gelu = 0;
+    double e_exp = 0, e_tanh = 0, e_silu = 0, e_gelu = 0, e_erf = 0;
     for (uint64_t u = 0; u < 1ull << 32; u += 499) {
         float x = canon_from_bits((uint32_t)u);
         if (!(fabsf(x) <= 200.0f)) continue;
@@ -162,12 +165,14 @@ static void test_accuracy_of_functions(void **state) {
         worst(&e_tanh, canon_tanh(x), tanh(d));
         if (d > -87.0) worst(&e_silu, canon_silu(x), d / (1.0 + exp(-d)));
         if (fabs(g) < 20.0) worst(&e_gelu, canon_gelu(x), d / (1.0 + exp(-g)));
+        if (d > -9.0) worst(&e_erf, canon_gelu_erf(x), d * 0.5 * erfc(-d * 0.70710678118654752));
     }
-    print_message("ulp: exp %.3f, tanh %.3f, silu %.3f; gelu %.1f\n", e_exp, e_tanh, e_silu, e_gelu);
+    print_message("ulp: exp %.3f, tanh %.3f, silu %.3f; gelu %.1f, exact %.1f\n", e_exp, e_tanh, e_silu, e_gelu, e_erf);
     assert_true(e_exp < 1.0);
     assert_true(e_tanh < 2.5);
     assert_true(e_silu < 3.0);
     assert_true(e_gelu < 30.0); /* 2u loses up to its own size in ulp: 20 */
+    assert_true(e_erf < 45.0);  /* x^2 / 2 loses up to its own size in ulp: 40 */
 }
 
 static void test_edges_of_functions(void **state) {
@@ -179,6 +184,8 @@ static void test_edges_of_functions(void **state) {
     assert_true(canon_tanh(INFINITY) == 1.0f && canon_tanh(-INFINITY) == -1.0f && canon_tanh(-20.0f) == -1.0f);
     assert_true(signbit(canon_tanh(-0.0f)) && canon_tanh(-0.0f) == 0.0f);
     assert_true(canon_silu(INFINITY) == INFINITY && canon_gelu(1e30f) == 1e30f && canon_gelu(-1e30f) == 0.0f);
+    assert_true(isnan(canon_gelu_erf(NAN)) && canon_gelu_erf(1e30f) == 1e30f && canon_gelu_erf(-1e30f) == 0.0f);
+    assert_true(canon_gelu_erf(0.0f) == 0.0f && canon_gelu_erf(-0.0f) == 0.0f);
 }
 
 static void test_accuracy_of_rows(void **state) {
@@ -479,8 +486,8 @@ typedef struct {
     uint32_t from[AT_Q], to[AT_Q]; /* keys from <= j < to are seen */
     float m[AT_Q], l[AT_Q], o[AT_Q * AT_D + PAD];
     uint32_t d_k, d_v, n_q;
-    float scale, softcap;
-    quant_type type_k, type_v; /* how the codes below hold K and V; F32: the floats are used */
+    float scale, softcap, alibi; /* alibi: 0, or the slope of query 0; of query i it is i + 1 times as steep */
+    quant_type type_k, type_v;   /* how the codes below hold K and V; F32: the floats are used */
     unsigned char k_codes[AT_KEYS * AT_D * 2], v_codes[AT_KEYS * AT_D * 2];
     uint16_t k_scales[AT_KEYS * AT_D / 32], v_scales[AT_KEYS * AT_D / 32];
 } attn_case;
@@ -525,14 +532,20 @@ static void empty_states(attn_case *c) {
     put_canaries(c->o, AT_Q * AT_D + PAD);
 }
 
+/* Where query i stands among the keys: anywhere, for the sake of distances to both sides. */
+static int32_t query_at(const attn_case *c, uint32_t i) { return (int32_t)(c->to[i] + i) - 20; }
+
 /* One chunk for the queries that see some of it. All of them see a common run of chunks here, so states stay in order. */
 static void run_chunk(const cpu_ops *o, attn_case *c, uint32_t chunk, float *m, float *l, float *out) {
     uint32_t lo[AT_Q], hi[AT_Q], key0 = chunk * ATTN_CHUNK, n = 0, first = c->n_q, least = 64, most = 0;
+    float slope[AT_Q];
+    int32_t at[AT_Q];
     for (uint32_t i = 0; i < c->n_q; i++) {
         uint32_t a = c->from[i] > key0 ? c->from[i] - key0 : 0, b = c->to[i] > key0 ? c->to[i] - key0 : 0;
         b = b > 64 ? 64 : b;
         if (a >= b) continue;
         if (first == c->n_q) first = i;
+        slope[n] = c->alibi * (float)(i + 1), at[n] = query_at(c, i) - (int32_t)key0;
         lo[n] = a, hi[n++] = b;
         least = a < least ? a : least, most = b > most ? b : most;
     }
@@ -546,6 +559,7 @@ static void run_chunk(const cpu_ops *o, attn_case *c, uint32_t chunk, float *m, 
         args.v_scales[g] = c->v_scales + key * (c->d_v / 32);
     }
     args.type_k = c->type_k, args.type_v = c->type_v;
+    args.slope = c->alibi != 0.0f ? slope : NULL, args.at = at;
     args.q = c->q_at + first, args.lo = lo, args.hi = hi;
     args.m = m + first, args.l = l + first, args.o = out + (size_t)first * c->d_v;
     o->attn_chunk(&args);
@@ -566,10 +580,10 @@ static void see(attn_case *c, uint32_t last, uint32_t window) {
 }
 
 static void check_attention(uint32_t n_q, uint32_t d_k, uint32_t d_v, uint32_t last, uint32_t window, float softcap,
-                            fill_kind kind) {
+                            float alibi, fill_kind kind) {
     static attn_case want, got;
     make_case(&want, n_q, d_k, d_v, kind);
-    want.softcap = softcap;
+    want.softcap = softcap, want.alibi = alibi;
     see(&want, last, window);
     poison(&want, last + 1, AT_KEYS);
     poison(&want, 0, want.from[0]);
@@ -590,8 +604,9 @@ static void attention_of_tier(void) {
         for (uint32_t i = 0; i < sizeof dims / sizeof *dims; i++) {
             uint32_t last = n_q - 1 + (n_q * 31 + i * 17) % (AT_KEYS - n_q), d = dims[i], other = dims[(i + n_q) % 12];
             fill_kind kind = (n_q + i) % 7 ? FILL_PLAIN : (n_q + i) % 2 ? FILL_SPECIAL : FILL_WIDE;
-            check_attention(n_q, d, other, last, 0, 0.0f, kind);
-            check_attention(n_q, other, d, last, 1 + (n_q * 5 + i * 11) % 90, i % 2 ? 20.0f : 0.0f, kind);
+            check_attention(n_q, d, other, last, 0, 0.0f, i % 3 ? 0.0f : 0.07f, kind);
+            check_attention(n_q, other, d, last, 1 + (n_q * 5 + i * 11) % 90, i % 2 ? 20.0f : 0.0f, i % 4 ? 0.0f : 0.5f,
+                            kind);
         }
 }
 
@@ -681,6 +696,7 @@ static double exact_output(const attn_case *c, uint32_t q, uint32_t d) {
         for (uint32_t i = 0; i < c->d_k; i++)
             s[j] += (double)c->q_at[q][i] * c->k[((size_t)(j / 16) * c->d_k + i) * 16 + j % 16];
         s[j] *= c->scale;
+        s[j] -= c->alibi * (q + 1) * fabs((double)query_at(c, q) - j);
         if (c->softcap > 0) s[j] = c->softcap * tanh(s[j] / c->softcap);
         if (s[j] > max) max = s[j];
     }
@@ -695,9 +711,10 @@ static void test_attention_meaning(void **state) {
     (void)state;
     static attn_case c;
     cpu_ops_ref(&ref);
-    for (int round = 0; round < 4; round++) {
+    for (int round = 0; round < 6; round++) {
         make_case(&c, 9, 64, 48, FILL_PLAIN);
         c.softcap = round & 1 ? 10.0f : 0.0f;
+        if (round >= 4) c.softcap = 0.0f, c.alibi = round == 4 ? 0.02f : 0.3f;
         see(&c, 150, round & 2 ? 40 : 0);
         run_all(&ref, &c);
         for (uint32_t q = 0; q < c.n_q; q++)

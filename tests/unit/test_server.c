@@ -83,6 +83,7 @@ void __wrap_ring_put_last(ring *r, const ring_part *part, uint32_t n_parts) {
 typedef struct {
     rf_model *model;
     rf_engine *engine;
+    rf_context *context; /* of the model's own embeddings, in memory */
     server_options opt;
     pthread_t thread;
     sem_t ready;
@@ -114,6 +115,9 @@ static void rig_open(rig *r, uint32_t parallel, uint32_t queue) {
     r->opt.trace_sample = 1;
     if (!rf_model_open(&r->model, model_path, &e)) fail_msg("%s", e.message);
     if (!rf_engine_open(&r->engine, r->model, &opt, &e)) fail_msg("%s", e.message);
+    const rf_context_options store = {.engine = r->engine};
+    if (!rf_context_open(&r->context, NULL, &store, &e)) fail_msg("%s", e.message);
+    r->opt.context = r->context;
     sem_init(&r->ready, 0, 0);
     assert_int_equal(pthread_create(&r->thread, NULL, server_main, r), 0);
     sem_wait(&r->ready);
@@ -124,6 +128,7 @@ static void rig_close(rig *r) {
     pthread_join(r->thread, NULL);
     assert_true(r->good);
     atomic_store(&wake, NULL);
+    rf_context_close(r->context);
     rf_engine_close(r->engine);
     rf_model_close(r->model);
     sem_destroy(&r->ready);
@@ -206,6 +211,19 @@ static const char *const requests[][2] = {
      "{\"role\":\"tool\",\"content\":\"abc\"}],\"max_tokens\":1}"},
     {"POST /v1/embeddings", "{\"input\":[\"abc\",\"abd\"]}"},
     {"POST /v1/embeddings", "{\"input\":\"abc\",\"encoding_format\":\"base64\"}"},
+    {"POST /embedding", "{\"content\":[\"abc\",\"abd\"],\"truncate\":true}"},
+    {"POST /context/messages", "{\"text\":\"abc\",\"metadata\":{\"a\":1}}"},
+    {"POST /context/messages", "[{\"text\":\"abd\"},{\"text\":\"abe\",\"edges\":[{\"name\":\"to\",\"to\":1}]}]"},
+    {"GET /context/search?q=abc&k=3&expand=1", ""},
+    {"GET /context/messages?limit=2&order=desc", ""},
+    {"GET /context/messages/1", ""},
+    {"GET /context/stats", ""},
+    {"POST /v1/chat/completions", "{\"messages\":[{\"role\":\"user\",\"content\":\"abc\"}],\"max_tokens\":3,"
+                                  "\"context\":{\"recall\":2,\"store\":true}}"},
+    {"POST /v1/chat/completions",
+     "{\"messages\":[{\"role\":\"system\",\"content\":\"x\"},{\"role\":\"user\",\"content\":\"abc\"}],"
+     "\"max_tokens\":3,\"stream\":true,\"context\":{\"recall\":2,\"store\":true}}"},
+    {"DELETE /context/messages?all=true", ""},
 };
 enum { N_REQUESTS = sizeof requests / sizeof *requests };
 

@@ -14,7 +14,7 @@ static model_layer layers[64];
 /* Pages of f16: n_layer * 8 heads * 2 * 128 * 2 bytes a token. */
 static rf_model numbers(uint32_t n_layer) {
     for (uint32_t i = 0; i < n_layer; i++) layers[i] = (model_layer){.n_kv_head = 8, .d_k = 128, .d_v = 128};
-    return (rf_model){.info = {.n_layer = n_layer, .context_train = 32768, .layer = layers}};
+    return (rf_model){.info = {.n_layer = n_layer, .n_kv_layers = n_layer, .context_train = 32768, .layer = layers}};
 }
 
 static api_shape made(const rf_model *m, rf_engine_options opt) {
@@ -53,6 +53,7 @@ static void test_a_number_of_tokens(void **state) {
     assert_true(s.exec.page_tokens == 32 && s.exec.n_pages == 157 && s.context == 2048 && s.fixed_cache);
     s = made(&m, (rf_engine_options){.parallel = 2, .kv_tokens = 900, .kv_shrink = true}); /* the context follows */
     assert_true(s.context == 900 && s.exec.page_tokens == 16 && s.exec.n_pages == 57 && !s.may_shrink);
+    assert_true(s.down.n == 1 && s.down.item[0].id == DOWN_CONTEXT && strstr(s.down.item[0].text, "900 tokens"));
     s = made(&m, (rf_engine_options){.kv_tokens = 100000});
     assert_true(s.context == 8192 && s.exec.n_pages == 1563);
     refused(&m, (rf_engine_options){.context = 2048, .kv_tokens = 2000}, ERR_RANGE, "2048");
@@ -83,6 +84,7 @@ static void test_presets(void **state) {
     for (uint32_t i = 0; i < 64; i++) layers[i].n_kv_head = 1024; /* 2 GiB are 64 MiB a token times 32 */
     api_shape s = made(&m, (rf_engine_options){.kv_preset = "small"});
     assert_true(s.exec.n_pages == 64 && s.context == 1024); /* a context nobody asked for is what the cache holds */
+    assert_true(s.down.n == 1 && s.down.item[0].id == DOWN_CONTEXT && strstr(s.down.item[0].text, "1024 tokens"));
     refused(&m, (rf_engine_options){.kv_preset = "small", .context = 1025}, ERR_RANGE, "1025");
     m = numbers(4);
     refused(&m, (rf_engine_options){.kv_preset = "huge"}, ERR_USAGE, "huge");
@@ -165,6 +167,25 @@ static json_t *plan_of(const rf_model *m, rf_engine_options opt) {
 }
 
 /* More than any machine has: 1 KiB a token, 2^24 tokens, 4096 times. */
+/* Each prompt in one step: it holds a context, gives each of its rows, and no cache is larger than it needs. */
+static void test_encoders(void **state) {
+    (void)state;
+    rf_model m = numbers(4);
+    m.info.encoder = true, m.info.arch_name = "bert", m.info.context_train = m.info.max_positions = 512;
+    m.info.n_kv_layers = 1;
+    api_shape s = made(&m, (rf_engine_options){.parallel = 100, .ubatch = 64, .logits_rows = 1});
+    assert_true(s.context == 512 && s.exec.max_tok == 512 && s.exec.max_out == 512 && s.sched.no_prefix);
+    assert_true(s.exec.type_k == QUANT_F32 && s.exec.n_pages == 512 / 16 + 100 && !s.gpus);
+    s = made(&m, (rf_engine_options){.context = 100, .parallel = 8, .ubatch = 700, .cache_type_k = "f16"});
+    assert_true(s.exec.max_tok == 700 && s.exec.max_out == 700 && s.exec.n_pages == 700 / 16 + 1 + 8);
+    assert_true(s.exec.type_k == QUANT_F16 && s.exec.type_v == QUANT_F32);
+    refused(&m, (rf_engine_options){.context = 513}, ERR_RANGE, "512");
+    refused(&m, (rf_engine_options){.device = "gpu"}, ERR_UNSUPPORTED, "bert");
+    refused(&m, (rf_engine_options){.kv_cache_dir = "/x"}, ERR_USAGE, "bert");
+    m.info.max_positions = 0;
+    refused(&m, (rf_engine_options){.context = 16385}, ERR_RANGE, "16384");
+}
+
 static void test_what_does_not_fit(void **state) {
     (void)state;
     char path[TINY_PATH];
@@ -196,6 +217,7 @@ static void test_what_does_not_fit(void **state) {
         assert_true(json_is_true(json_object_get(v, "fits")) && tokens >= 65536 && tokens % 64 == 0);
         const json_t *w = json_object_get(v, "warnings");
         assert_true(json_array_size(w) == 1 && strstr(json_string_value(json_array_get(w, 0)), "268435456"));
+        assert_true(strncmp(json_string_value(json_array_get(w, 0)), "cache.memory [memory.plan]: ", 28) == 0);
         json_int_t spare = int_at(v, "available") - int_at(v, "need") - int_at(v, "margin");
         assert_true(spare >= 0 && spare < 1 << 20); /* no more was taken away than had to be */
     }
@@ -275,6 +297,7 @@ int main(void) {
         cmocka_unit_test(test_presets),
         cmocka_unit_test(test_a_context_always_fits),
         cmocka_unit_test(test_scheduling),
+        cmocka_unit_test(test_encoders),
         cmocka_unit_test(test_what_does_not_fit),
         cmocka_unit_test(test_tables_are_planned),
         cmocka_unit_test(test_memory_of_an_engine),

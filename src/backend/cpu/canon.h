@@ -28,6 +28,13 @@ static const float TANH_T0 = -0x1.555532p-2f, TANH_T1 = 0x1.110726p-3f, TANH_T2 
  * GELU_B = 0.044715 GELU_A: the same function without the cancellation. */
 static const float GELU_A = 1.5957691216057308f, GELU_B = 0.07135481627159825f;
 
+/* gelu_erf(x) = x (1 + erf(x / sqrt 2)) / 2 = max(x, 0) - |x| q, q = erfc(|x| / sqrt 2) / 2 = exp(-x^2 / 2) t (P0 + P1 t + ...
+ * + P7 t^7), t = 1 / (1 + ERF_K |x|): no cancellation. Coefficients: our own fit (least squares, weights by Lawson's rule)
+ * for |x| <= 14, beyond which q is 0; relative error of q 1.7e-7, of the result in single precision 2.3e-6. */
+static const float ERF_K = 0x1.333334p-2f;
+static const float ERF_P0 = 0x1.ea006ap-4f, ERF_P1 = 0x1.ee9bb4p-4f, ERF_P2 = 0x1.993ee6p-4f, ERF_P3 = 0x1.074b5p-3f,
+                   ERF_P4 = -0x1.b7c6bep-5f, ERF_P5 = 0x1.a69ca8p-3f, ERF_P6 = -0x1.41f3b2p-3f, ERF_P7 = 0x1.243f7p-5f;
+
 static inline uint32_t canon_bits(float x) {
     uint32_t u;
     memcpy(&u, &x, sizeof u);
@@ -77,6 +84,19 @@ static inline float canon_silu(float x) { return x / (1.0f + canon_exp(-x)); }
 static inline float canon_gelu(float x) {
     float u = x * fmaf(x * x, GELU_B, GELU_A);
     return x / (1.0f + canon_exp(-u));
+}
+
+static inline float canon_gelu_erf(float x) {
+    float a = fabsf(x), t = 1.0f / fmaf(a, ERF_K, 1.0f);
+    float p = fmaf(ERF_P7, t, ERF_P6);
+    p = fmaf(p, t, ERF_P5);
+    p = fmaf(p, t, ERF_P4);
+    p = fmaf(p, t, ERF_P3);
+    p = fmaf(p, t, ERF_P2);
+    p = fmaf(p, t, ERF_P1);
+    p = fmaf(p, t, ERF_P0);
+    float q = (p * t) * canon_exp(x * x * -0.5f);
+    return fmaf(-a, q, 0.0f < x ? x : 0.0f);
 }
 
 static inline float canon_softcap(float x, float cap) { return cap * canon_tanh(x / cap); }

@@ -7,6 +7,8 @@
  * One thread's scratch:  K chunk [64 * d_k] | V chunk [64 * d_v] | m [UNIT_Q] | l [UNIT_Q] | o [UNIT_Q * d_v]  */
 #include "backend/cpu/cpu_state.h"
 
+#include "base/fmath.h"
+
 #include <string.h>
 
 /* queries of a unit: tokens x heads of the group, at most; groups of 16 keys in a chunk */
@@ -25,6 +27,7 @@ typedef struct {
 
 typedef struct {
     uint32_t tok0, n_tok, head; /* head: kv head */
+    uint32_t last;              /* position of its sequence's last token in this step */
 } unit;
 
 static uint32_t max_dim(const kv_layout *kv, bool key) {
@@ -48,7 +51,9 @@ static uint32_t find_unit(const attn_job *j, uint32_t want, unit *out) {
         uint32_t end = t + 1;
         while (end < in->n_tok && end - t < j->unit_tok && in->seq[end] == in->seq[t]) end++;
         if (want < n + j->n_heads) {
-            *out = (unit){t, end - t, want - n};
+            *out = (unit){t, end - t, want - n, 0};
+            while (end < in->n_tok && in->seq[end] == in->seq[t]) end++;
+            out->last = (uint32_t)in->pos[end - 1];
             return n;
         }
         n += j->n_heads;
@@ -63,22 +68,39 @@ static uint32_t first_key(const node *n, uint32_t pos) {
     return w && pos >= w ? pos - w + 1 : 0;
 }
 
+/* Past the last key it sees. */
+static uint32_t end_key(const node *n, const unit *u, uint32_t pos) {
+    return u->last - pos < n->p.attn.ahead ? u->last + 1 : pos + n->p.attn.ahead + 1;
+}
+
 typedef struct {
     const float *q[UNIT_Q];
     uint32_t lo[UNIT_Q], hi[UNIT_Q];
+    float slope[UNIT_Q]; /* ALiBi */
+    int32_t at[UNIT_Q];
 } chunk_queries;
 
+/* See graph_params.attn.alibi. */
+static float alibi_slope(float alibi, uint32_t n_head, uint32_t h) {
+    uint32_t p = 1;
+    while (p * 2 <= n_head) p *= 2;
+    double power = h < p ? h + 1.0 : h - p + 0.5;
+    return (float)rf_pow(2.0, -(double)alibi * power / p);
+}
+
 /* The unit's queries that see any key of the chunk, with their bounds. All queries of a token share them, so the seeing
- * ones are a run of tokens (later tokens see later keys, a window moves with them); returns how many queries, *first: the
+ * ones are a run of tokens (what a token sees moves with it); returns how many queries, *first: the
  * first of those tokens. groups: the groups of 16 keys that hold a seen one. */
 static uint32_t find_queries(const attn_job *j, const unit *u, uint32_t key0, chunk_queries *cq, uint32_t *first,
                              uint32_t groups[2]) {
     const step_input *in = j->c->in;
     uint32_t n = 0;
+    float alibi = j->n->p.attn.alibi;
     groups[0] = GROUPS, groups[1] = 0;
     for (uint32_t t = 0; t < u->n_tok; t++) {
         uint32_t pos = (uint32_t)in->pos[u->tok0 + t], from = first_key(j->n, pos);
-        uint32_t lo = from > key0 ? from - key0 : 0, hi = pos + 1 > key0 ? min_u32(pos + 1 - key0, ATTN_CHUNK) : 0;
+        uint32_t to = end_key(j->n, u, pos);
+        uint32_t lo = from > key0 ? from - key0 : 0, hi = to > key0 ? min_u32(to - key0, ATTN_CHUNK) : 0;
         if (lo >= hi) continue;
         if (n == 0) *first = t;
         groups[0] = min_u32(groups[0], lo / KV_LANES);
@@ -88,6 +110,10 @@ static uint32_t find_queries(const attn_job *j, const unit *u, uint32_t key0, ch
             cq->q[n] = q + (size_t)(u->head * j->group + h) * j->l->d_k;
             cq->lo[n] = lo;
             cq->hi[n] = hi;
+            cq->at[n] = (int32_t)pos - (int32_t)key0;
+            if (alibi == 0.0f) continue;
+            cq->slope[n] =
+                n < j->group ? alibi_slope(alibi, j->n->p.attn.n_head, u->head * j->group + h) : cq->slope[h];
         }
     }
     return n;
@@ -139,6 +165,8 @@ static void run_chunk(const attn_job *j, const unit *u, uint32_t chunk, uint32_t
                          .q = cq.q,
                          .lo = cq.lo,
                          .hi = cq.hi,
+                         .slope = j->n->p.attn.alibi != 0.0f ? cq.slope : NULL,
+                         .at = cq.at,
                          .m = m + at,
                          .l = l + at,
                          .o = o + (size_t)at * j->l->d_v};
@@ -171,7 +199,7 @@ static uint32_t n_chunks_before(const attn_job *j, const unit *u, uint32_t *firs
     const step_input *in = j->c->in;
     uint32_t from = first_key(j->n, (uint32_t)in->pos[u->tok0]);
     *first = from / ATTN_CHUNK;
-    return (uint32_t)in->pos[u->tok0 + u->n_tok - 1] / ATTN_CHUNK + 1;
+    return (end_key(j->n, u, (uint32_t)in->pos[u->tok0 + u->n_tok - 1]) - 1) / ATTN_CHUNK + 1;
 }
 
 static void unit_chunk(void *ctx, uint32_t number, uint32_t worker) {

@@ -45,6 +45,10 @@ static void fill(cpu_backend *c, const node *n, const int32_t *src) {
 }
 static void run_tokens(cpu_backend *c, const node *n) { fill(c, n, c->in->token); }
 static void run_positions(cpu_backend *c, const node *n) { fill(c, n, c->in->pos); }
+static void run_token_types(cpu_backend *c, const node *n) {
+    cpu_value v = cpu_value_of(c, n);
+    for (uint32_t r = 0; r < cpu_rows(c, n); r++) memset(v.data + r * v.stride, 0, sizeof(int32_t));
+}
 static void run_out_rows(cpu_backend *c, const node *n) { fill(c, n, c->in->out_row); }
 static void run_weight(cpu_backend *c, const node *n) { (void)c, (void)n; }
 static void run_view(cpu_backend *c, const node *n) { (void)c, (void)n; }
@@ -72,6 +76,21 @@ static void take_row(const rows_job *j, uint32_t r, uint32_t worker) {
 }
 static void run_take_rows(cpu_backend *c, const node *n) { run_rows(c, n, take_row); }
 
+/* In double, as the scheduler adds up rows: the bits of one embedding made either way. */
+static void mean_row(const rows_job *j, uint32_t r, uint32_t worker) {
+    (void)worker;
+    const step_input *in = j->c->in;
+    uint32_t first = (uint32_t)index_at(j, r), end = first, seq = in->seq[first];
+    while (first > 0 && in->seq[first - 1] == seq) first--;
+    while (end < in->n_tok && in->seq[end] == seq) end++;
+    for (uint32_t k = 0; k < j->n->width; k++) {
+        double sum = 0;
+        for (uint32_t t = first; t < end; t++) sum += (double)row_in(j, 0, t)[k];
+        row_out(j, r)[k] = (float)(sum / (end - first));
+    }
+}
+static void run_mean_rows(cpu_backend *c, const node *n) { run_rows(c, n, mean_row); }
+
 /* --- elementwise */
 #define ROW(name, call) \
     static void name##_row(const rows_job *j, uint32_t r, uint32_t worker) { \
@@ -91,6 +110,7 @@ ROW(softcap, ops->softcap(y, a, j->n->p.f, n))
 ROW(softmax, ops->softmax(y, a, n))
 ROW(silu, ops->silu(y, a, n))
 ROW(gelu, ops->gelu(y, a, n))
+ROW(gelu_erf, ops->gelu_erf(y, a, n))
 ROW(swiglu, ops->swiglu(y, a, b, n))
 ROW(geglu, ops->geglu(y, a, b, n))
 ROW(layer_norm, ops->layer_norm(y, a, b, row_in(j, 2, r), n, j->n->p.norm.eps))

@@ -56,7 +56,9 @@ typedef struct {
     uint32_t n_q;
     const float *const *q;   /* [n_q] pointers to [d_k] */
     const uint32_t *lo, *hi; /* [n_q] keys lo <= j < hi of the chunk are seen; lo < hi */
-    float *m, *l, *o;        /* running state [n_q], [n_q], [n_q][d_v]; see attn_chunk */
+    const float *slope; /* NULL, or ALiBi: [n_q] what score j loses for each key between j and `at`; no softcap then */
+    const int32_t *at;  /* [n_q] the query's own place, counted from the chunk's first key */
+    float *m, *l, *o;   /* running state [n_q], [n_q], [n_q][d_v]; see attn_chunk */
 } attn_chunk_args;
 
 typedef struct {
@@ -68,11 +70,13 @@ typedef struct {
     void (*scale)(float *y, const float *x, float f, size_t n);
     void (*softcap)(float *y, const float *x, float cap, size_t n); /* cap * tanh(x / cap) */
     void (*silu)(float *y, const float *x, size_t n);
-    void (*gelu)(float *y, const float *x, size_t n);
+    void (*gelu)(float *y, const float *x, size_t n);     /* tanh form */
+    void (*gelu_erf)(float *y, const float *x, size_t n); /* exact form */
     void (*swiglu)(float *y, const float *gate, const float *up, size_t n);
     void (*geglu)(float *y, const float *gate, const float *up, size_t n);
     void (*rms_norm)(float *y, const float *x, const float *w, size_t n,
                      float eps); /* (x * (1 / sqrt(ss / n + eps))) * w; w NULL: 1 */
+    /* fma((x - mean) * (1 / sqrt(var + eps)), w, b); b NULL: 0 */
     void (*layer_norm)(float *y, const float *x, const float *w, const float *b, size_t n, float eps);
     void (*softmax)(float *y, const float *x, size_t n);
     /* one row of heads; table: cos, sin per pair. neox: pairs (i, i + n_rot / 2), else (2i, 2i + 1). y may be x */
@@ -87,7 +91,8 @@ typedef struct {
 
     /* A group of 16 keys or values of one kv head, as the cache stores it (kv/kv.h), to f32 in the same order */
     void (*kv_load)(float *dst, const void *codes, const void *scales, quant_type type, uint32_t d, bool is_k);
-    /* Scores of the chunk, its (m, l, o), merged into the running state from the left. l == 0 marks an empty state.
+    /* ALiBi: score = fma(-slope, |at - j|, dot * scale).
+     * Scores of the chunk, its (m, l, o), merged into the running state from the left. l == 0 marks an empty state.
      * scores: one ascending fma chain over d_k per key. m_c = max; p = exp(s - m_c); l_c: sixteen partial sums (j mod 16)
      * and the tree above, unseen keys adding +0; o_c: one ascending fma chain over the seen keys per output.
      * merge: m' = max(m, m_c), a = exp(m - m'), b = exp(m_c - m'); l = fma(l_c, b, l * a), o = fma(o_c, b, o * a). */

@@ -29,6 +29,10 @@ static void gelu_ref(float *y, const float *x, size_t n) {
     for (size_t i = 0; i < n; i++) y[i] = canon_gelu(x[i]);
 }
 
+static void gelu_erf_ref(float *y, const float *x, size_t n) {
+    for (size_t i = 0; i < n; i++) y[i] = canon_gelu_erf(x[i]);
+}
+
 static void swiglu_ref(float *y, const float *gate, const float *up, size_t n) {
     for (size_t i = 0; i < n; i++) y[i] = canon_silu(gate[i]) * up[i];
 }
@@ -54,7 +58,7 @@ static void layer_norm_ref(float *y, const float *x, const float *w, const float
         var[i % 16] = fmaf(d, d, var[i % 16]);
     }
     float s = 1.0f / sqrtf(canon_sum16(var) / (float)n + eps);
-    for (size_t i = 0; i < n; i++) y[i] = fmaf((x[i] - mean) * s, w[i], b[i]);
+    for (size_t i = 0; i < n; i++) y[i] = fmaf((x[i] - mean) * s, w[i], b ? b[i] : 0.0f);
 }
 
 static void softmax_ref(float *y, const float *x, size_t n) {
@@ -140,6 +144,7 @@ void cpu_ops_ref(cpu_ops *ops) {
         .softcap = softcap_ref,
         .silu = silu_ref,
         .gelu = gelu_ref,
+        .gelu_erf = gelu_erf_ref,
         .swiglu = swiglu_ref,
         .geglu = geglu_ref,
         .rms_norm = rms_norm_ref,

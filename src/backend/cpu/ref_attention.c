@@ -50,10 +50,12 @@ static float value_at(const attn_chunk_args *a, uint32_t j, uint32_t d) {
                      false);
 }
 
-static float score_of(const attn_chunk_args *a, const float *q, uint32_t j) {
+static float score_of(const attn_chunk_args *a, uint32_t query, uint32_t j) {
+    const float *q = a->q[query];
     float s = 0.0f;
     for (uint32_t i = 0; i < a->d_k; i++) s = fmaf(q[i], key_at(a, j, i), s);
     s = s * a->scale;
+    if (a->slope) return fmaf(-a->slope[query], fabsf((float)a->at[query] - (float)j), s);
     return a->softcap > 0.0f ? canon_softcap(s, a->softcap) : s;
 }
 
@@ -63,7 +65,7 @@ static float weights_of(const attn_chunk_args *a, uint32_t query, float *p, floa
     float max[16], part[16] = {0};
     for (uint32_t j = 0; j < 16; j++) max[j] = -INFINITY;
     for (uint32_t j = lo; j < hi; j++) {
-        p[j] = score_of(a, a->q[query], j);
+        p[j] = score_of(a, query, j);
         max[j % 16] = canon_max(max[j % 16], p[j]);
     }
     float m = canon_max16(max);

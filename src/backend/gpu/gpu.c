@@ -23,7 +23,7 @@ static size_t value_bytes(const plan *p, const node *n) {
 
 static bool is_incoming(const node *n, uint32_t device) { return n->op == OP_COPY && n->device == device; }
 static bool is_result(const plan *p, const node *n, uint32_t device) {
-    return n && n->device == device && (n == p->g->result || n == p->g->hidden);
+    return n && n->device == device && (n == p->g->result || n == p->g->hidden || n == p->g->scores);
 }
 
 /* The cache's layers that this device has, side by side in a page of its own. */
@@ -125,10 +125,10 @@ static uint32_t segment_of(const plan *p, const node *n) {
 
 static status open_windows(gpu_backend *g, size_t crossing, err *e) {
     const plan *p = g->p;
-    const node *results[2] = {p->g->result, p->g->hidden};
+    const node *results[GPU_RESULTS] = {p->g->result, p->g->hidden, p->g->scores};
     void *host = NULL;
     status s = OK;
-    for (uint32_t i = 0; !s && i < 2; i++) {
+    for (uint32_t i = 0; !s && i < GPU_RESULTS; i++) {
         if (!is_result(p, results[i], g->id) || results[i]->op == OP_COPY)
             continue; /* that lies in host memory already */
         s = open_window(g, &g->result[i], results[i], e);
@@ -279,7 +279,7 @@ static status take_value(backend *b, const node *n, uint32_t n_rows, backend *ot
 
 static const void *peek(backend *b, const node *n, size_t *stride) {
     gpu_backend *g = of(b);
-    for (uint32_t i = 0; i < 2; i++) {
+    for (uint32_t i = 0; i < GPU_RESULTS; i++) {
         if (g->result[i].n != n) continue;
         *stride = g->result[i].stride;
         return g->result[i].host;
@@ -354,7 +354,7 @@ static void close_gpu(backend *b) {
     if (g->stream) g->d->stream_close(g->d, g->dev, g->stream); /* the wait may fail: memory outlives what is queued */
     gpu_graphs_close(g);
     gpu_profile_close(g);
-    for (uint32_t i = 0; i < 2; i++) close_window(g, &g->result[i]);
+    for (uint32_t i = 0; i < GPU_RESULTS; i++) close_window(g, &g->result[i]);
     for (uint32_t i = 0; i < g->n_incoming; i++) close_window(g, &g->incoming[i]);
     if (g->crossing) g->d->host_release(g->d, g->dev, g->crossing);
     gpu_draws_close(g);

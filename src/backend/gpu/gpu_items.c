@@ -207,7 +207,7 @@ static bool is_aligned(const node *x) {
 }
 
 static bool attention_fits(const node *n) {
-    return n->p.attn.d_k <= ATTN_MAX_D && n->p.attn.d_v <= ATTN_MAX_D &&
+    return !n->p.attn.ahead && n->p.attn.alibi == 0.0f && n->p.attn.d_k <= ATTN_MAX_D && n->p.attn.d_v <= ATTN_MAX_D &&
            (n->op != OP_ATTENTION || n->p.attn.n_head / n->p.attn.n_kv_head <= GPU_MAX_GROUP);
 }
 
@@ -215,7 +215,11 @@ static bool attention_fits(const node *n) {
 bool gpu_supports(const backend *b, const node *n) {
     (void)b;
     switch (n->op) {
-    case OP_GET_ROWS: return matrix_fits(n->in[0]);
+    case OP_TOKEN_TYPES:
+    case OP_MEAN_ROWS:
+    case OP_GELU_ERF: return false;
+    case OP_LAYER_NORM: return n->n_in == 3;
+    case OP_GET_ROWS: return n->in[1]->op != OP_TOKEN_TYPES && matrix_fits(n->in[0]);
     case OP_LINEAR_EXPERT: return matrix_fits(n->in[1]) && is_aligned(n->in[0]);
     case OP_LINEAR:
         for (uint32_t i = 1; i < n->n_in - n->p.linear.residual; i++)

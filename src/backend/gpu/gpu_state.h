@@ -91,7 +91,7 @@ typedef struct {
     uint8_t array; /* a step_array it points to */
 } gpu_fixup;
 
-enum { GPU_MAX_FIXUPS = 8, GPU_FORMS = 3 };
+enum { GPU_MAX_FIXUPS = 8, GPU_FORMS = 3, GPU_RESULTS = 3 };
 
 typedef enum { /* what of its node's work an item does: attention has three, experts a list beside */
                GPU_PART_WHOLE,
@@ -182,8 +182,8 @@ struct gpu_backend {
     gpu_item_range *range;  /* [n_segments] */
     uint32_t first_segment; /* of this device: where a step begins */
 
-    gpu_window result[2]; /* logits, hidden; n NULL: not here */
-    gpu_window *incoming; /* copies from other devices */
+    gpu_window result[GPU_RESULTS]; /* logits, hidden, scores; n NULL: not here */
+    gpu_window *incoming;           /* copies from other devices */
     uint32_t n_incoming;
     uint8_t *crossing; /* pinned, for reads of any value and for pages */
     size_t crossing_bytes;

@@ -82,7 +82,7 @@ void gpu_graphs_close(gpu_backend *g) {
 /* Results go to the host behind the segment that makes them: when it has waited, they are there. */
 static status send_results(gpu_backend *g, uint32_t segment, err *e) {
     status s = OK;
-    for (uint32_t i = 0; !s && i < 2; i++) {
+    for (uint32_t i = 0; !s && i < GPU_RESULTS; i++) {
         const gpu_window *w = &g->result[i];
         if (!w->n || w->segment != segment || !g->run_out) continue;
         if (i == 0 && w->n->rows == ROWS_OUT) {

@@ -32,6 +32,10 @@ static inline lanes gelu_fn(lanes x, lanes unused) {
     (void)unused;
     return lanes_gelu(x);
 }
+static inline lanes gelu_erf_fn(lanes x, lanes unused) {
+    (void)unused;
+    return lanes_gelu_erf(x);
+}
 static inline lanes add_fn(lanes a, lanes b) { return lanes_add(a, b); }
 static inline lanes mul_fn(lanes a, lanes b) { return lanes_mul(a, b); }
 static inline lanes softcap_fn(lanes x, lanes cap) { return lanes_softcap(x, cap); }
@@ -46,6 +50,7 @@ static void softcap_lanes(float *y, const float *x, float cap, size_t n) {
 }
 static void silu_lanes(float *y, const float *x, size_t n) { map_one(y, x, lanes_zero(), n, silu_fn); }
 static void gelu_lanes(float *y, const float *x, size_t n) { map_one(y, x, lanes_zero(), n, gelu_fn); }
+static void gelu_erf_lanes(float *y, const float *x, size_t n) { map_one(y, x, lanes_zero(), n, gelu_erf_fn); }
 static void swiglu_lanes(float *y, const float *gate, const float *up, size_t n) { map_two(y, gate, up, n, swiglu_fn); }
 static void geglu_lanes(float *y, const float *gate, const float *up, size_t n) { map_two(y, gate, up, n, geglu_fn); }
 
@@ -84,10 +89,11 @@ static void layer_norm_lanes(float *y, const float *x, const float *w, const flo
     lanes s = lanes_set1(1.0f / sqrtf(lanes_sum(var) / (float)n + eps));
     for (i = 0; i < whole; i += 16) {
         lanes d = lanes_mul(lanes_sub(lanes_load(x + i), mean), s);
-        lanes_store(y + i, lanes_fma(d, lanes_load(w + i), lanes_load(b + i)));
+        lanes_store(y + i, lanes_fma(d, lanes_load(w + i), b ? lanes_load(b + i) : lanes_zero()));
     }
     if (!left) return;
-    rest = lanes_fma(lanes_mul(rest, s), lanes_load_part(w + i, left), lanes_load_part(b + i, left));
+    lanes last = b ? lanes_load_part(b + i, left) : lanes_zero();
+    rest = lanes_fma(lanes_mul(rest, s), lanes_load_part(w + i, left), last);
     lanes_store_part(y + i, rest, left);
 }
 
@@ -206,6 +212,7 @@ static void fill_f32(cpu_ops *ops) {
     ops->softcap = softcap_lanes;
     ops->silu = silu_lanes;
     ops->gelu = gelu_lanes;
+    ops->gelu_erf = gelu_erf_lanes;
     ops->swiglu = swiglu_lanes;
     ops->geglu = geglu_lanes;
     ops->rms_norm = rms_norm_lanes;

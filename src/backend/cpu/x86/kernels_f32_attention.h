@@ -84,6 +84,14 @@ INLINE void score_groups(attn_tile *t, const attn_chunk_args *a, quant_type type
     for (int i = 0; i < n_q * n_g; i++) lanes_store(&t->p[i / n_g][(first + (uint32_t)(i % n_g)) * 16], acc[i]);
 }
 
+/* ALiBi of sixteen keys from j on. */
+INLINE lanes less_distance(lanes s, const attn_chunk_args *a, uint32_t query, int j) {
+    static const float step[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    lanes at = lanes_add(lanes_load(step), lanes_set1((float)j));
+    lanes far = lanes_abs(lanes_sub(lanes_set1((float)a->at[query]), at));
+    return lanes_fma(lanes_set1(-a->slope[query]), far, s);
+}
+
 /* One query's scores to weights; returns the maximum, *l the sum. */
 static float tile_weights(float *p, const attn_chunk_args *a, uint32_t query, float *l) {
     const int lo = (int)a->lo[query], hi = (int)a->hi[query];
@@ -92,6 +100,7 @@ static float tile_weights(float *p, const attn_chunk_args *a, uint32_t query, fl
     for (int j = lo & ~15; j < hi; j += 16) {
         lanes s = lanes_mul(lanes_load(p + j), lanes_set1(a->scale));
         if (a->softcap > 0.0f) s = lanes_softcap(s, lanes_set1(a->softcap));
+        if (a->slope) s = less_distance(s, a, query, j);
         lanes_store(p + j, s);
         max = lanes_pick(lanes_range(lo - j, hi - j), lanes_max(max, s), max);
     }

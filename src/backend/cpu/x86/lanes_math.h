@@ -66,6 +66,20 @@ INLINE lanes lanes_gelu(lanes x) {
     return lanes_div(x, lanes_add(lanes_set1(1.0f), lanes_exp(lanes_neg(u))));
 }
 
+INLINE lanes lanes_gelu_erf(lanes x) {
+    const lanes one = lanes_set1(1.0f);
+    lanes a = lanes_abs(x), t = lanes_div(one, lanes_fma(a, lanes_set1(ERF_K), one));
+    lanes p = lanes_fma1(lanes_set1(ERF_P7), t, ERF_P6);
+    p = lanes_fma1(p, t, ERF_P5);
+    p = lanes_fma1(p, t, ERF_P4);
+    p = lanes_fma1(p, t, ERF_P3);
+    p = lanes_fma1(p, t, ERF_P2);
+    p = lanes_fma1(p, t, ERF_P1);
+    p = lanes_fma1(p, t, ERF_P0);
+    lanes q = lanes_mul(lanes_mul(p, t), lanes_exp(lanes_mul(lanes_mul(x, x), lanes_set1(-0.5f))));
+    return lanes_fma(lanes_neg(a), q, lanes_pick(lanes_less(lanes_zero(), x), x, lanes_zero()));
+}
+
 INLINE lanes lanes_softcap(lanes x, lanes cap) { return lanes_mul(cap, lanes_tanh(lanes_div(x, cap))); }
 
 #endif
