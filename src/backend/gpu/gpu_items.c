@@ -125,7 +125,7 @@ static const node *next_launch(const gpu_backend *g, const plan_segment *seg, ui
 }
 
 bool gpu_only_reader(const gpu_backend *g, const node *reader, const node *of) {
-    if (of == g->p->g->result || of == g->p->g->hidden) return false;
+    if (of == g->p->g->result || of == g->p->g->hidden || of == g->p->g->scores) return false;
     for (uint32_t i = 0; i < g->p->n_order; i++) {
         const node *n = g->p->order[i];
         for (uint32_t k = 0; k < n->n_in; k++)
