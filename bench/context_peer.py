@@ -2,7 +2,8 @@
 """sqlite-vec's exact search over the vectors that bench_context wrote, for comparison.
 
     bench_context FOLDER 100000 map vectors.f32 queries.f32
-    context_peer.py vectors.f32 queries.f32 [n_queries]     needs sqlite-vec==0.1.9 and numpy from PyPI
+    context_peer.py vectors.f32 queries.f32 [n_queries]     needs sqlite-vec==0.1.9 and numpy from PyPI,
+                                                              and a Python whose sqlite3 loads extensions
 
 One CSV line each, CPU time of the one thread, as bench_context prints it."""
 import sqlite3

@@ -106,7 +106,9 @@ json_t *job_tokens_json(const job *j, uint32_t choice) { return j && choice ? NU
 const char *job_finish_name(const job *j, uint32_t choice) { return j && choice ? NULL : NULL; }
 json_t *job_usage(const job *j) { return j ? NULL : NULL; }
 json_t *job_timings(const job *j) { return j ? NULL : NULL; }
+json_t *job_warnings(const job *j, const json_t *own) { return j && own ? NULL : NULL; }
 json_t *job_status(const job *j) { return j ? NULL : NULL; }
+void llamacpp_embedding(app *a, exchange *x) { check(a && x); } /* of a file that is not fuzzed here */
 job *jobs_find(jobs *all, str id) { return all && id.n ? NULL : NULL; }
 void jobs_each(jobs *all, void (*each)(void *, const job *, uint32_t, uint32_t, uint32_t, uint32_t), void *ctx) {
     check(all && each && ctx);

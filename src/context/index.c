@@ -12,7 +12,7 @@
 
 enum {
     BATCH = 256,      /* rows read at once */
-    EF_LEAST = 256,   /* candidates looked at: bench/results/context says what it buys */
+    EF_LEAST = 256,   /* candidates looked at: bench/results/context-*.csv say what it buys */
     SAVE_LEAST = 1000 /* changes worth a file, or a tenth of the graph */
 };
 
