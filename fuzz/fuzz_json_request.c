@@ -164,14 +164,21 @@ bool rf_render(rf_prompt *out, const rf_model *m, const char *tmpl, size_t n_tmp
 }
 void rf_prompt_free(rf_prompt *p) { check(!p->text); }
 
+static const route *llamacpp(const char *path) {
+    const route *r = llamacpp_routes;
+    while (r->path && strcmp(r->path, path) != 0) r++;
+    check(r->path);
+    return r;
+}
+
 /* --- the fuzzer ------------------------------------------------------------------------------------------------------- */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static const server_options opt = {.strict_model = true};
     if (size == 0) return 0;
     json_init();
     app a = {.opt = &opt, .model_name = "tiny"};
-    const route *routes[] = {&native_routes[0],   &native_routes[1],   &llamacpp_routes[0],
-                             &llamacpp_routes[2], &llamacpp_routes[3], &llamacpp_routes[4]};
+    const route *routes[] = {&native_routes[0],     &native_routes[1],       llamacpp("/completion"),
+                             llamacpp("/tokenize"), llamacpp("/detokenize"), llamacpp("/apply-template")};
     char *body = mem_strndup((const char *)data + 1, size - 1);
     exchange x = {.app = &a, .body = {body, size - 1}};
     n_replies = n_jobs = 0;
