@@ -73,17 +73,18 @@ static void asan_leave(fiber *from, const fiber *to, bool for_good) {
     __sanitizer_start_switch_fiber(for_good ? NULL : &from->fake, to->stack, to->stack_bytes);
 }
 static void asan_arrive(const fiber *at) { __sanitizer_finish_switch_fiber(at->fake, NULL, NULL); }
-/* Asked once a thread: for the first one the C library reads /proc/self/maps each time. */
+/* Asked anew only when another thread runs fibers: for the process's first one the C library reads /proc/self/maps each time.
+ * (Not a thread-local: LeakSanitizer falls over those of a library that was closed.) */
 static void find_own_stack(fiber *f) {
-    static _Thread_local void *at;
-    static _Thread_local size_t n_bytes;
+    static pthread_t owner;
     pthread_attr_t a;
-    if (!at && !pthread_getattr_np(pthread_self(), &a)) {
-        pthread_attr_getstack(&a, &at, &n_bytes);
-        pthread_attr_destroy(&a);
-    }
+    void *at = NULL;
+    if (f->stack && pthread_equal(owner, pthread_self())) return;
+    if (pthread_getattr_np(pthread_self(), &a)) return;
+    pthread_attr_getstack(&a, &at, &f->stack_bytes);
     f->stack = at;
-    f->stack_bytes = n_bytes;
+    owner = pthread_self();
+    pthread_attr_destroy(&a);
 }
 static void clean_stack(const fiber *f) { __asan_unpoison_memory_region(f->stack, f->stack_bytes); }
 #else

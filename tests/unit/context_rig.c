@@ -9,7 +9,7 @@
 
 /* For ThreadSanitizer: hnswlib locks nodes in the order in which the graph leads to them, which looks like a deadlock to be; it
  * has one writer at a time here, so no two can wait for each other. Races are looked for all the same. */
-const char *__tsan_default_options(void);
+__attribute__((visibility("default"))) const char *__tsan_default_options(void);
 const char *__tsan_default_options(void) { return "detect_deadlocks=0"; }
 
 void context_rig_make(context_rig *r) {
