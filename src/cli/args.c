@@ -477,7 +477,8 @@ static int settle_model(parser *p) {
     args *a = p->a;
     bool by_option = false;
     for (int i = 0; i < N_OPTIONS; i++)
-        if (options[i].kind == TEXT && options[i].at == AT(model)) by_option = a->model && !p->from_env[i];
+        if (options[i].kind == TEXT && options[i].at == AT(model) && options[i].commands & p->command)
+            by_option = a->model && !p->from_env[i];
     if (a->operand && by_option)
         return cli_usage("usage.argument", "the model is given twice: %.120s and %.120s", a->model, a->operand);
     if (a->operand) a->model = a->operand;

@@ -132,10 +132,18 @@ static status recognise(sql_conn *c, int64_t *version, err *e) {
                : fail(e, ERR_STORE_DAMAGED, "%s: pages of %lld bytes", c->path, (long long)page);
 }
 
+/* In one transaction: between two questions another process may make it. */
+static status recognise_at_once(sql_conn *c, int64_t *version, err *e) {
+    status s = sql_exec(c, "BEGIN", e);
+    if (!s) s = recognise(c, version, e);
+    undo(c);
+    return s;
+}
+
 /* Makes or migrates it, if need be; another process may be at the same. */
 static status bring_up(store *s, sql_conn *c, err *e) {
     int64_t version;
-    status st = recognise(c, &version, e);
+    status st = recognise_at_once(c, &version, e);
     if (st || version == SCHEMA_VERSION) return st;
     if (s->opt.read_only)
         return fail(e, ERR_STORE_READ_ONLY, "%s: it has no tables yet, and may not be written", c->path);

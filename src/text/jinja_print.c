@@ -42,7 +42,7 @@ static void repr_text(jbuild *out, const jtext *t) {
             n = snprintf(esc, sizeof esc, "%s", letter);
         else if (c.cp == '\\' || c.cp == (uint32_t)quote)
             n = snprintf(esc, sizeof esc, "\\%c", (int)c.cp);
-        else if (c.cp != ' ' && (!(c.is & ~(unsigned)(CHAR_ANY | CHAR_SPACE)) || c.is & CHAR_SPACE))
+        else if (c.cp != ' ' && (!(c.is & ~(unsigned)(CHAR_ANY | CHAR_SPACE | CHAR_CONTROL)) || c.is & CHAR_SPACE))
             n = snprintf(esc, sizeof esc, c.cp < 0x100 ? "\\x%02x" : c.cp < 0x10000 ? "\\u%04x" : "\\U%08x", c.cp);
         if (n)
             jbuild_add(out, esc, (size_t)n, from);

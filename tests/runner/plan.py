@@ -26,7 +26,7 @@ KERNEL_CACHE = OUT / "gpu-kernels"  # the GPU's code objects: compiled by a stag
 THREADED = ("base", "log", "trace", "pool", "file", "disk", "exec", "engine", "sched", "serving", "api", "context_store", "context_index", "context_threads")  # those of them that exist
 LONGEST = {"test_tokenizer": 240, "test_logits": 200, "test_golden_text": 90, "test_http_life": 90}  # guesses in seconds, for a first run's order
 LONG_UNITS = {"asan": ("exec", "tokenizer", "sched_text"), "tsan": ("exec",)}  # stages of their own
-FUZZ_SECONDS = {False: 30, True: 600}  # short, --long
+FUZZ_SECONDS = {False: 20, True: 600}  # short, --long
 SANITIZE = ["-Doptimization=1", "-Ddebug=true", "-Dwerror=false", "-Db_lundef=false"]
 CLANG = {"CC": "clang", "CXX": "clang++"}
 ALL_GPUS, SOME_GPUS, NO_GPU = "-Dgpu_targets=all", "-Dgpu_targets=gfx90a,gfx942,gfx1100,gfx1201,sm_80", "-Dgpu_targets=none"

@@ -208,7 +208,10 @@ static void test_two_writers(void **state) {
         if ((pid[w] = fork()) == 0) { /* all of them make the file, too */
             rf_context *c;
             rf_error e = {0};
-            if (!rf_context_open(&c, rig.db, &(rf_context_options){.busy_ms = 60000}, &e)) _exit(2);
+            if (!rf_context_open(&c, rig.db, &(rf_context_options){.busy_ms = 60000}, &e)) {
+                print_error("writer %d: %s\n", w, e.message);
+                _exit(2);
+            }
             for (int i = 0; i < EACH; i++) {
                 char text[64];
                 rf_message m = {.text = text, .conversation = w == 2 ? "own" : "shared"};
