@@ -116,4 +116,6 @@ def test_soak(serve):
     warm, after, count = asyncio.run(soak(server, reply["content"]))
     print(f"{count} requests after warm-up: memory {warm[0]} -> {after[0]} KiB, descriptors {warm[1]} -> {after[1]}")
     assert after[1] <= warm[1] + 2
-    assert SANITIZED or after[0] <= warm[0] * 1.02 + 2048
+    # in the short form the largest batches, and what is planned for them, may come after the warm-up on a busy machine
+    slack = 1.02 if os.environ.get("RF_LONG") else 1.06
+    assert SANITIZED or after[0] <= warm[0] * slack + 2048
